@@ -1,0 +1,29 @@
+#pragma once
+/// Where a tensor lives.
+
+#include <cstdint>
+#include <string>
+
+#include "solvent/core/export.h"
+
+namespace solvent {
+
+enum class DeviceType : std::uint8_t { cpu, cuda };
+
+/// A device: the CPU, or one GPU by its index.
+struct Device {
+  DeviceType type = DeviceType::cpu;
+  std::int16_t index = 0;
+
+  friend constexpr bool operator==(Device, Device) = default;
+};
+
+inline constexpr Device cpu_device{};
+
+/// "cpu" or "cuda:0".
+SOLVENT_API std::string to_string(Device device);
+
+/// Parses "cpu", "cuda" or "cuda:N". @throws DeviceError with the accepted forms.
+SOLVENT_API Device parse_device(const std::string& text);
+
+}  // namespace solvent

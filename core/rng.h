@@ -1,0 +1,55 @@
+#pragma once
+/// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+///
+/// There is no generator state. A Key names a stream; element i of a random tensor is a pure function of (key, i):
+/// counter floor(i / 4), lane i mod 4. So threads, chunking and device do not matter, and Key = f(seed, epoch, step)
+/// leaves nothing to checkpoint.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "solvent/core/export.h"
+
+namespace solvent {
+
+namespace philox {
+using Counter = std::array<std::uint32_t, 4>;
+using Seed = std::array<std::uint32_t, 2>;
+
+/// Ten rounds of Philox4x32.
+SOLVENT_HD constexpr Counter block(Counter c, Seed k) noexcept {
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c[0];
+    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c[2];
+    c = {static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<std::uint32_t>(p1),
+         static_cast<std::uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<std::uint32_t>(p0)};
+    k[0] += 0x9E3779B9u;
+    k[1] += 0xBB67AE85u;
+  }
+  return c;
+}
+}  // namespace philox
+
+/// Names one stream of random numbers.
+struct SOLVENT_API Key {
+  std::uint64_t seed = 0;
+  std::uint64_t stream = 0;
+
+  constexpr Key() = default;
+  explicit constexpr Key(std::uint64_t s, std::uint64_t st = 0) : seed(s), stream(st) {}
+
+  /// n keys whose streams are independent of each other and of this key's.
+  [[nodiscard]] std::vector<Key> split(int n) const;
+  /// The key for a number, such as a step or an epoch; distinct numbers give independent keys.
+  [[nodiscard]] Key fold_in(std::uint64_t number) const noexcept;
+
+  /// Word `i` of the stream (uniform 32 bits).
+  [[nodiscard]] std::uint32_t bits(std::uint64_t i) const noexcept;
+  /// Element `i` uniform in [0, 1) with 53 bits (two words).
+  [[nodiscard]] double uniform(std::uint64_t i) const noexcept;
+
+  friend constexpr bool operator==(const Key&, const Key&) = default;
+};
+
+}  // namespace solvent

@@ -1,0 +1,91 @@
+#pragma once
+/// Elementwise operations. Binary ones broadcast by NumPy's rules; operands must have one dtype (no promotion) and one
+/// device. Floating operations accept float32 and float64. Python-style scalars are doubles, rounded once to the tensor's
+/// dtype.
+
+#include "solvent/autodiff/basis.h"
+
+namespace solvent {
+
+// --- arithmetic ---------------------------------------------------------------------------------------------------------
+/// a - b. `add` is declared in autodiff/basis.h. @throws ShapeError, DtypeError, DeviceError (all binary operations)
+SOLVENT_API Tensor sub(Tensor a, Tensor b);
+/// a * b
+SOLVENT_API Tensor mul(Tensor a, Tensor b);
+/// a / b
+SOLVENT_API Tensor div(Tensor a, Tensor b);
+/// a^b for a > 0, or any a if b holds integers; derivative in b is 0 where a == 0 and b > 0.
+SOLVENT_API Tensor pow(Tensor a, Tensor b);
+/// x^p for a constant p (derivative p x^(p-1)).
+SOLVENT_API Tensor pow(Tensor x, double p);
+/// Smaller and larger of two; at ties each operand gets half of the cotangent. NaN propagates.
+SOLVENT_API Tensor minimum(Tensor a, Tensor b);
+SOLVENT_API Tensor maximum(Tensor a, Tensor b);
+SOLVENT_API Tensor neg(Tensor x);
+SOLVENT_API Tensor abs(Tensor x);         ///< derivative sign(x); 0 at 0
+SOLVENT_API Tensor sign(Tensor x);        ///< -1, 0, 1; not differentiable (constant result)
+SOLVENT_API Tensor reciprocal(Tensor x);  ///< 1 / x
+SOLVENT_API Tensor square(Tensor x);
+SOLVENT_API Tensor sqrt(Tensor x);
+SOLVENT_API Tensor rsqrt(Tensor x);  ///< 1 / sqrt(x)
+/// min(max(x, low), high); derivative 1 inside and at the bounds, 0 outside.
+SOLVENT_API Tensor clip(Tensor x, double low, double high);
+/// Round down, up, to nearest even; constants for differentiation.
+SOLVENT_API Tensor floor(Tensor x);
+SOLVENT_API Tensor ceil(Tensor x);
+SOLVENT_API Tensor round(Tensor x);
+
+// --- exponentials and friends -----------------------------------------------------------------------------------------
+SOLVENT_API Tensor exp(Tensor x);
+SOLVENT_API Tensor expm1(Tensor x);
+SOLVENT_API Tensor log(Tensor x);
+SOLVENT_API Tensor log1p(Tensor x);
+SOLVENT_API Tensor sin(Tensor x);
+SOLVENT_API Tensor cos(Tensor x);
+SOLVENT_API Tensor tanh(Tensor x);
+SOLVENT_API Tensor erf(Tensor x);
+
+// --- activations --------------------------------------------------------------------------------------------------------
+SOLVENT_API Tensor sigmoid(Tensor x);
+SOLVENT_API Tensor log_sigmoid(Tensor x);
+SOLVENT_API Tensor softplus(Tensor x);  ///< log(1 + e^x), safe for large |x|
+SOLVENT_API Tensor relu(Tensor x);      ///< derivative 0 at 0
+SOLVENT_API Tensor leaky_relu(Tensor x, double slope = 0.01);
+SOLVENT_API Tensor elu(Tensor x, double alpha = 1.0);
+SOLVENT_API Tensor silu(Tensor x);       ///< x sigmoid(x)
+SOLVENT_API Tensor gelu(Tensor x);       ///< x Phi(x), exact (erf) form
+SOLVENT_API Tensor gelu_tanh(Tensor x);  ///< tanh approximation of gelu
+
+// --- comparisons and selection (bool results; constants for differentiation) -----------------------------------------------
+SOLVENT_API Tensor equal(Tensor a, Tensor b);
+SOLVENT_API Tensor not_equal(Tensor a, Tensor b);
+SOLVENT_API Tensor less(Tensor a, Tensor b);
+SOLVENT_API Tensor less_equal(Tensor a, Tensor b);
+SOLVENT_API Tensor greater(Tensor a, Tensor b);
+SOLVENT_API Tensor greater_equal(Tensor a, Tensor b);
+SOLVENT_API Tensor logical_and(Tensor a, Tensor b);
+SOLVENT_API Tensor logical_or(Tensor a, Tensor b);
+SOLVENT_API Tensor logical_not(Tensor x);
+SOLVENT_API Tensor isfinite(Tensor x);
+/// a where `condition` (bool) holds, else b; broadcasts all three.
+SOLVENT_API Tensor where(Tensor condition, Tensor a, Tensor b);
+/// Other element type; differentiable between float32 and float64, a constant otherwise. Float to integer truncates.
+SOLVENT_API Tensor cast(Tensor x, DType dtype);
+
+// --- operators (found by argument-dependent lookup) ------------------------------------------------------------------------
+inline Tensor operator+(Tensor a, Tensor b) { return add(std::move(a), std::move(b)); }
+inline Tensor operator-(Tensor a, Tensor b) { return sub(std::move(a), std::move(b)); }
+inline Tensor operator*(Tensor a, Tensor b) { return mul(std::move(a), std::move(b)); }
+inline Tensor operator/(Tensor a, Tensor b) { return div(std::move(a), std::move(b)); }
+inline Tensor operator-(Tensor x) { return neg(std::move(x)); }
+inline Tensor operator+(Tensor x, double s) { return affine(std::move(x), 1.0, s); }
+inline Tensor operator+(double s, Tensor x) { return affine(std::move(x), 1.0, s); }
+inline Tensor operator-(Tensor x, double s) { return affine(std::move(x), 1.0, -s); }
+inline Tensor operator-(double s, Tensor x) { return affine(std::move(x), -1.0, s); }
+inline Tensor operator*(Tensor x, double s) { return affine(std::move(x), s, 0.0); }
+inline Tensor operator*(double s, Tensor x) { return affine(std::move(x), s, 0.0); }
+inline Tensor operator/(Tensor x, double s) { return affine(std::move(x), 1.0 / s, 0.0); }
+inline Tensor operator/(double s, Tensor x) { return affine(reciprocal(std::move(x)), s, 0.0); }
+inline Tensor operator==(const Tensor&, const Tensor&) = delete;  // ambiguous: use equal() or compare shapes and data
+
+}  // namespace solvent

@@ -1,0 +1,42 @@
+#pragma once
+/// Reductions and row-wise normalisations. `axes` may be negative; an empty list means all axes. NaN propagates.
+/// Sums are blocked in a fixed order: the same bits for any number of threads.
+
+#include "solvent/autodiff/basis.h"
+
+namespace solvent {
+
+/// Sum over `axes` (all if empty). @throws ShapeError for an axis out of range or named twice (all reductions)
+SOLVENT_API Tensor sum(Tensor x, const Axes& axes = {}, bool keepdims = false);
+/// Mean; of an empty set NaN.
+SOLVENT_API Tensor mean(Tensor x, const Axes& axes = {}, bool keepdims = false);
+/// Variance, sum of squared deviations / (count - correction).
+SOLVENT_API Tensor var(Tensor x, const Axes& axes = {}, bool keepdims = false, double correction = 0.0);
+
+struct ValueAndIndex {
+  Tensor value;
+  Tensor index;  ///< int64 position along the axis
+};
+/// Largest element along one axis and the index of its first occurrence (which gets the cotangent). @throws ShapeError for
+/// an empty axis
+SOLVENT_API ValueAndIndex max_with_arg(Tensor x, std::int64_t axis, bool keepdims = false);
+SOLVENT_API ValueAndIndex min_with_arg(Tensor x, std::int64_t axis, bool keepdims = false);
+SOLVENT_API Tensor max(Tensor x, std::int64_t axis, bool keepdims = false);
+SOLVENT_API Tensor min(Tensor x, std::int64_t axis, bool keepdims = false);
+/// Over all elements (a 0-d tensor).
+SOLVENT_API Tensor max(Tensor x);
+SOLVENT_API Tensor min(Tensor x);
+SOLVENT_API Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdims = false);
+SOLVENT_API Tensor argmin(const Tensor& x, std::int64_t axis, bool keepdims = false);
+/// Whether all / any elements of a bool tensor hold.
+SOLVENT_API Tensor all(const Tensor& x);
+SOLVENT_API Tensor any(const Tensor& x);
+
+/// log(sum(exp(x))) without overflow; -inf for a row of -inf.
+SOLVENT_API Tensor logsumexp(Tensor x, std::int64_t axis = -1, bool keepdims = false);
+SOLVENT_API Tensor softmax(Tensor x, std::int64_t axis = -1);
+SOLVENT_API Tensor log_softmax(Tensor x, std::int64_t axis = -1);
+/// (x - mean) / sqrt(var + eps) over the last axis (Ba et al. 2016); scale and shift are separate operations.
+SOLVENT_API Tensor layer_norm(Tensor x, double eps = 1e-5);
+
+}  // namespace solvent
