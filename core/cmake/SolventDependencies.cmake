@@ -1,0 +1,122 @@
+# Dependencies, found on the system; nothing is downloaded. A missing required one ends the configuration with the
+# name of the package to install. A missing optional one is noted in SOLVENT_SWITCHED_OFF, shown in the summary.
+set(SOLVENT_SWITCHED_OFF "")
+
+# Stops with the way to get a required dependency.
+function(solvent_require found what package hint)
+  if(NOT ${found})
+    message(FATAL_ERROR "Solvent needs ${what}, which was not found. On Debian or Ubuntu: apt-get install ${package} "
+                        "(or run scripts/setup, which installs everything). ${hint}")
+  endif()
+endfunction()
+
+find_package(fmt CONFIG QUIET)
+solvent_require(fmt_FOUND "the text formatting library fmt" libfmt-dev "")
+
+find_package(hwy CONFIG QUIET)
+solvent_require(hwy_FOUND "the vector library Highway" libhwy-dev "")
+
+find_package(nlohmann_json CONFIG QUIET)
+solvent_require(nlohmann_json_FOUND "the JSON library nlohmann/json" nlohmann-json3-dev "")
+
+set(SOLVENT_OPENMP_FOUND OFF)
+if(SOLVENT_OPENMP)
+  find_package(OpenMP QUIET COMPONENTS CXX)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    set(solvent_openmp_package libomp-dev)
+  else()
+    set(solvent_openmp_package g++)
+  endif()
+  solvent_require(OpenMP_CXX_FOUND "OpenMP for ${CMAKE_CXX_COMPILER_ID}" ${solvent_openmp_package}
+                  "Or configure with -DSOLVENT_OPENMP=OFF (one thread).")
+  set(SOLVENT_OPENMP_FOUND ON)
+else()
+  list(APPEND SOLVENT_SWITCHED_OFF "OpenMP: SOLVENT_OPENMP=OFF, kernels run on one thread")
+endif()
+
+set(SOLVENT_BLAS_FOUND OFF)
+set(SOLVENT_OPENBLAS_FOUND OFF)
+set(SOLVENT_BLAS_FLAVOUR "none")
+if(SOLVENT_BLAS)
+  # OpenBLAS first: other CBLAS libraries work, but their thread count cannot be set through this library.
+  set(solvent_saved_bla_vendor "${BLA_VENDOR}")
+  if(NOT BLA_VENDOR)
+    set(BLA_VENDOR OpenBLAS)
+    find_package(BLAS QUIET)
+    if(NOT BLAS_FOUND)
+      set(BLA_VENDOR "")
+      unset(BLAS_LIBRARIES CACHE)
+      find_package(BLAS QUIET)
+    endif()
+  else()
+    find_package(BLAS QUIET)
+  endif()
+  set(SOLVENT_BLAS_VENDOR "${BLA_VENDOR}")
+  set(BLA_VENDOR "${solvent_saved_bla_vendor}")
+  find_path(SOLVENT_CBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas-openmp openblas)
+  mark_as_advanced(SOLVENT_CBLAS_INCLUDE_DIR)
+  if(BLAS_FOUND AND SOLVENT_CBLAS_INCLUDE_DIR)
+    set(SOLVENT_BLAS_FOUND ON)
+  endif()
+  solvent_require(SOLVENT_BLAS_FOUND "a BLAS library with its C interface (cblas.h)" libopenblas-openmp-dev
+                  "Or configure with -DSOLVENT_BLAS=OFF (own kernels, slower for large matrices).")
+  if(SOLVENT_BLAS_VENDOR)
+    set(SOLVENT_BLAS_FLAVOUR "${SOLVENT_BLAS_VENDOR}")
+    if(SOLVENT_BLAS_VENDOR STREQUAL "OpenBLAS")
+      set(SOLVENT_OPENBLAS_FOUND ON)
+    endif()
+  else()
+    set(SOLVENT_BLAS_FLAVOUR "generic CBLAS")
+    list(APPEND SOLVENT_SWITCHED_OFF
+         "OpenBLAS: not found, using another BLAS whose threads are not controlled; apt-get install libopenblas-openmp-dev")
+  endif()
+else()
+  list(APPEND SOLVENT_SWITCHED_OFF "BLAS: SOLVENT_BLAS=OFF, own matrix kernels are used")
+endif()
+
+set(SOLVENT_ONEDNN_FOUND OFF)
+if(SOLVENT_ONEDNN)
+  find_package(dnnl CONFIG QUIET)
+  if(dnnl_FOUND)
+    set(SOLVENT_ONEDNN_FOUND ON)
+  else()
+    list(APPEND SOLVENT_SWITCHED_OFF "oneDNN: not found; apt-get install libdnnl-dev")
+  endif()
+else()
+  list(APPEND SOLVENT_SWITCHED_OFF "oneDNN: SOLVENT_ONEDNN=OFF")
+endif()
+
+if(SOLVENT_CUDA)
+  find_package(CUDAToolkit REQUIRED)
+else()
+  list(APPEND SOLVENT_SWITCHED_OFF "CUDA: SOLVENT_CUDA=OFF, tensors live on the CPU")
+endif()
+
+if(SOLVENT_BUILD_EXPERIMENTS)
+  find_package(CLI11 CONFIG QUIET)
+  solvent_require(CLI11_FOUND "the command line library CLI11" libcli11-dev
+                  "Or configure with -DSOLVENT_BUILD_EXPERIMENTS=OFF.")
+  find_package(tomlplusplus CONFIG QUIET)
+  solvent_require(tomlplusplus_FOUND "the TOML library toml++" libtomlplusplus-dev
+                  "Or configure with -DSOLVENT_BUILD_EXPERIMENTS=OFF.")
+  find_path(SOLVENT_STB_INCLUDE_DIR stb_image_write.h PATH_SUFFIXES stb)
+  mark_as_advanced(SOLVENT_STB_INCLUDE_DIR)
+  solvent_require(SOLVENT_STB_INCLUDE_DIR "the image headers of stb" libstb-dev
+                  "Or configure with -DSOLVENT_BUILD_EXPERIMENTS=OFF.")
+  add_library(solvent_stb INTERFACE)
+  target_include_directories(solvent_stb SYSTEM INTERFACE "${SOLVENT_STB_INCLUDE_DIR}")
+  find_package(ZLIB QUIET)
+  solvent_require(ZLIB_FOUND "zlib" zlib1g-dev "Or configure with -DSOLVENT_BUILD_EXPERIMENTS=OFF.")
+  find_package(LibLZMA QUIET)
+  solvent_require(LIBLZMA_FOUND "liblzma" liblzma-dev "Or configure with -DSOLVENT_BUILD_EXPERIMENTS=OFF.")
+endif()
+
+if(SOLVENT_BUILD_TESTS)
+  find_package(Catch2 CONFIG QUIET)  # 2.13 and 3.x: tests/support/catch.h hides the difference
+  solvent_require(Catch2_FOUND "the test library Catch2" catch2 "Or configure with -DSOLVENT_BUILD_TESTS=OFF.")
+endif()
+
+if(SOLVENT_BUILD_BENCH)
+  find_package(benchmark CONFIG QUIET)
+  solvent_require(benchmark_FOUND "Google Benchmark" libbenchmark-dev "Or configure with -DSOLVENT_BUILD_BENCH=OFF.")
+endif()

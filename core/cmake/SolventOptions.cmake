@@ -1,0 +1,46 @@
+# Options. None of them changes results beyond rounding; they change speed or availability.
+include(CMakeDependentOption)
+include(GNUInstallDirs)
+
+option(SOLVENT_OPENMP "Run kernels on several threads with OpenMP" ON)
+option(SOLVENT_BLAS "Use a CBLAS library (OpenBLAS preferred) for matrix products; own kernels otherwise" ON)
+option(SOLVENT_ONEDNN "Use oneDNN where it is found" ON)
+option(SOLVENT_CUDA "Build the CUDA kernels" OFF)
+option(SOLVENT_NATIVE "Compile for this machine only (-march=native); vector kernels dispatch at run time anyway" OFF)
+option(SOLVENT_STATIC_SIMD "Compile vector kernels for the baseline instruction set only (faster builds)" OFF)
+option(SOLVENT_WERROR "Treat warnings in Solvent's own code as errors" OFF)
+option(SOLVENT_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(SOLVENT_BUILD_BENCH "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
+option(SOLVENT_BUILD_EXPERIMENTS "Build the experiments and the command line tools" ${PROJECT_IS_TOP_LEVEL})
+option(SOLVENT_INSTALL "Make the install target install Solvent" ${PROJECT_IS_TOP_LEVEL})
+option(BUILD_SHARED_LIBS "Build shared libraries" OFF)
+set(SOLVENT_SANITIZE "" CACHE STRING "Sanitizers of Solvent's own targets, for example address;undefined")
+
+if(PROJECT_IS_TOP_LEVEL)
+  get_property(solvent_is_multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+  if(NOT solvent_is_multi_config AND NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+  endif()
+  if(NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+    find_program(SOLVENT_CCACHE ccache)
+    mark_as_advanced(SOLVENT_CCACHE)
+    if(SOLVENT_CCACHE)
+      set(CMAKE_CXX_COMPILER_LAUNCHER "${SOLVENT_CCACHE}")
+      set(CMAKE_CUDA_COMPILER_LAUNCHER "${SOLVENT_CCACHE}")
+    endif()
+  endif()
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+endif()
+
+# The sanitizers triple the compile time of multi-target vector code (9.5 of the design): baseline target only.
+if(SOLVENT_SANITIZE)
+  set(SOLVENT_STATIC_SIMD ON)
+endif()
+
+if(SOLVENT_CUDA)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)  # "native" is an error on a machine without a GPU
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the default puts both cudart flavours on the link line
+  enable_language(CUDA)
+endif()

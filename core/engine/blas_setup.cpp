@@ -1,0 +1,73 @@
+// Thread settings of the BLAS that the dynamic linker chose. Debian's alternatives decide at load time which flavour of
+// OpenBLAS that is, so the check is made at run time.
+#include "solvent/core/engine/blas_setup.h"
+
+#include <atomic>
+#include <cstdio>
+
+#include "solvent/core/parallel.h"
+
+#ifndef SOLVENT_WITH_OPENBLAS
+#define SOLVENT_WITH_OPENBLAS 0
+#endif
+
+#if SOLVENT_WITH_OPENBLAS
+extern "C" {
+// Declared here: OpenBLAS's own header defines macros and types that clash with other libraries'.
+void openblas_set_num_threads(int num_threads);
+int openblas_get_parallel(void);
+char* openblas_get_config(void);
+}
+#endif
+
+namespace solvent::detail {
+
+#if SOLVENT_WITH_OPENBLAS
+
+namespace {
+
+constexpr int kOpenMpThreads = 2;  // openblas_get_parallel(): 0 = serial, 1 = own threads, 2 = OpenMP
+
+const char* threading_name() {
+  switch (openblas_get_parallel()) {
+    case 0: return "one thread";
+    case 1: return "own threads";
+    case kOpenMpThreads: return "OpenMP threads";
+    default: return "unknown threads";
+  }
+}
+
+}  // namespace
+
+void set_blas_threads(int n) noexcept { openblas_set_num_threads(n); }
+
+void prepare_blas() noexcept {
+  static std::atomic<bool> prepared{false};
+  if (prepared.load(std::memory_order_acquire)) return;
+  if (prepared.exchange(true, std::memory_order_acq_rel)) return;
+  set_blas_threads(num_threads());
+#if SOLVENT_WITH_OPENMP
+  if (openblas_get_parallel() != kOpenMpThreads) {
+    std::fprintf(stderr,
+                 "solvent: the loaded OpenBLAS uses %s, expected OpenMP threads; matrix products next to parallel "
+                 "loops take about twice as long. Install the package libopenblas-openmp-dev.\n",
+                 threading_name());
+  }
+#endif
+}
+
+std::string blas_description() {
+  std::string text = openblas_get_config();
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text + " (" + threading_name() + ")";
+}
+
+#else
+
+void set_blas_threads(int) noexcept {}
+void prepare_blas() noexcept {}
+std::string blas_description() { return SOLVENT_WITH_BLAS ? "threads not controlled" : "own kernels"; }
+
+#endif
+
+}  // namespace solvent::detail
