@@ -1,0 +1,26 @@
+#pragma once
+/// The families of operations, one list per .cpp file, from which all_ops() is put together. Internal to ops/.
+///
+/// Listed by hand: registration by static objects is lost when a static archive is linked.
+
+#include <span>
+
+#include "solvent/autodiff/op.h"
+
+namespace solvent::detail {
+
+/// Operations defined in one file, in any order.
+using OpList = std::span<const OpDef* const>;
+
+OpList elementwise_ops();   // elementwise.cpp
+OpList activation_ops();    // activations.cpp
+OpList reduce_ops();        // reduce.cpp
+OpList loss_ops();          // loss.cpp
+OpList random_ops();        // random.cpp
+OpList shape_family_ops();  // shape_ops.cpp
+OpList index_ops();         // index.cpp
+OpList linalg_ops();        // linalg.cpp
+OpList scan_ops();          // scan.cpp
+OpList gru_ops();           // gru.cpp
+
+}  // namespace solvent::detail
