@@ -1,0 +1,49 @@
+# Shared by scripts/demo, scripts/test and .ci/run; sourced, not run.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+jobs=${SOLVENT_JOBS:-$(nproc)}
+
+say() { printf '\n== %s\n' "$*"; }
+fail() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# Installs what is missing, unless SOLVENT_SKIP_SETUP=1 says that the libraries come from elsewhere.
+setup() {
+  [ "${SOLVENT_SKIP_SETUP:-0}" = 1 ] || "$root/scripts/setup" "$@"
+}
+
+# configure <preset> [cmake arguments]: shows the summary only; everything if it fails.
+configure() {
+  local preset=$1
+  shift
+  local log
+  log=$(mktemp)
+  if ! (cd "$root" && cmake --preset "$preset" "$@") >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    fail "configuring the preset \"$preset\" failed"
+  fi
+  sed -n '/^-- Solvent /,/^-- Configuring/p' "$log" | sed '/^-- Configuring/d; s/^-- //'
+  rm -f "$log"
+}
+
+# build <preset> [targets]
+build() {
+  local preset=$1
+  shift
+  local targets=()
+  [ $# -eq 0 ] || targets=(--target "$@")
+  (cd "$root" && cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}")
+}
+
+# Prints the folder of the datasets (SOLVENT_DATA, else data/), or nothing.
+find_data() {
+  local folder
+  for folder in "${SOLVENT_DATA:-}" "$root/data"; do
+    if [ -n "$folder" ] && [ -d "$folder/timeseries" ]; then
+      (cd "$folder" && pwd)
+      return
+    fi
+  done
+}

@@ -1,0 +1,5 @@
+#include <cstdio>
+
+#include "solvent/solvent.h"
+
+int main() { std::fputs(solvent::build_info().c_str(), stdout); }
