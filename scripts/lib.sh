@@ -37,11 +37,11 @@ build() {
   (cd "$root" && cmake --build --preset "$preset" --parallel "$jobs" "${targets[@]}")
 }
 
-# Prints the folder of the datasets (SOLVENT_DATA, else data/), or nothing.
+# Prints the folder of the datasets (SOLVENT_DATA, else data/), or nothing if neither holds any.
 find_data() {
   local folder
   for folder in "${SOLVENT_DATA:-}" "$root/data"; do
-    if [ -n "$folder" ] && [ -d "$folder/timeseries" ]; then
+    if [ -n "$folder" ] && { compgen -G "$folder/timeseries/*_TRAIN.ts*" || compgen -G "$folder/mnist/*.gz"; } >/dev/null; then
       (cd "$folder" && pwd)
       return
     fi
