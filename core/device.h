@@ -26,4 +26,9 @@ SOLVENT_API std::string to_string(Device device);
 /// Parses "cpu", "cuda" or "cuda:N". @throws DeviceError with the accepted forms.
 SOLVENT_API Device parse_device(const std::string& text);
 
+namespace detail {
+/// Returns if this build and machine have the device. @throws DeviceError naming `op` and the remedy.
+SOLVENT_API void require_device(const char* op, Device device);
+}  // namespace detail
+
 }  // namespace solvent

@@ -1,7 +1,7 @@
 #include "solvent/core/io/atomic_file.h"
 
+#include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -36,15 +36,6 @@ const char* advice(int error) {
   }
 }
 
-// The permissions of the file being replaced, or what open() would give a new one.
-mode_t final_mode(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode)) return info.st_mode & 07777;
-  const mode_t mask = ::umask(0);  // the only portable way to read it
-  ::umask(mask);
-  return static_cast<mode_t>(0666) & ~mask;
-}
-
 // A name that is a link must keep being one: replace what it points to.
 std::string resolve_link(std::string path) {
   std::error_code error;
@@ -60,13 +51,12 @@ std::string resolve_link(std::string path) {
 AtomicFile::AtomicFile(std::string path) : path_(resolve_link(std::move(path))) {
   struct stat info {};
   if (::stat(path_.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) fail("write", EISDIR);
-  temporary_ = path_ + ".tmp-XXXXXX";
-  descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
-  if (descriptor_ < 0) {
-    const int error = errno;
-    temporary_.clear();  // the destructor does not run, but fail() must not mention a file that does not exist
-    fail("create a temporary file beside", error);
-  }
+  static std::atomic<unsigned> counter{0};
+  do {  // not mkstemp: it ignores the umask
+    temporary_ = fmt::format("{}.tmp-{}-{}", path_, ::getpid(), counter.fetch_add(1, std::memory_order_relaxed));
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail("create a temporary file beside", errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -94,7 +84,9 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
 }
 
 void AtomicFile::commit() {
-  if (::fchmod(descriptor_, final_mode(path_)) != 0) fail("set the permissions of", errno);
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) == 0 && ::fchmod(descriptor_, info.st_mode & 07777) != 0)
+    fail("set the permissions of", errno);
   if (::fsync(descriptor_) != 0) fail("flush", errno);
   if (::close(std::exchange(descriptor_, -1)) != 0) fail("close", errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
