@@ -2,7 +2,8 @@
 #   - no relative includes ("../x.h"), no includes but "solvent/<folder>/..." in quotes
 #   - layers: core <- autodiff <- ops <- nn <- solvers <- experiments; no folder includes one above it
 #   - public headers name no third-party library, so that a consumer needs none of them to compile
-#   - every .cpp of a library folder is in its CMakeLists.txt, every public header is installed
+#   - every .cpp of a library folder is in its CMakeLists.txt; every header is listed there too, as public (installed) or
+#     in the _PRIVATE_HEADERS list (unless it is a kernel's or an implementation file)
 # The include roots already stop most wrong includes in tree; they do not after installation.
 #
 # Usage: cmake -DROOT=<repository> -P check_includes.cmake
@@ -24,8 +25,8 @@ macro(complain text)
   string(APPEND errors "  ${text}\n")
 endmacro()
 
-# A header of a library that users may include: not an implementation file and not a kernel's.
-function(is_public_header file result)
+# A header that has to be listed: one of a library, not an implementation file and not a kernel's.
+function(is_library_header file result)
   set(${result} OFF PARENT_SCOPE)
   if(file MATCHES "^(core|autodiff|ops|nn|solvers)/.*\\.h$" AND NOT file MATCHES "(-inl|_impl)\\.h$|/(cpu|cuda|engine)/")
     set(${result} ON PARENT_SCOPE)
@@ -37,15 +38,24 @@ foreach(folder IN LISTS layers ITEMS experiments examples tests)
   file(GLOB_RECURSE files RELATIVE "${ROOT}"
        "${ROOT}/${folder}/*.h" "${ROOT}/${folder}/*.cpp" "${ROOT}/${folder}/*.cu" "${ROOT}/${folder}/*.cuh")
   set(list_text "")
+  set(private_headers "")
   if(folder IN_LIST layers)
     file(READ "${ROOT}/${folder}/CMakeLists.txt" list_text)
+    if(list_text MATCHES "_PRIVATE_HEADERS\n([^)]*)\\)")
+      string(REGEX MATCHALL "[^ \n]+" private_headers "${CMAKE_MATCH_1}")
+    endif()
   endif()
   foreach(file IN LISTS files)
     if(file MATCHES "^tests/install/|/build/")
       continue()
     endif()
     math(EXPR num_files "${num_files} + 1")
-    is_public_header("${file}" public)
+    string(REGEX REPLACE "^${folder}/" "" name "${file}")
+    is_library_header("${file}" listed)
+    set(public ${listed})
+    if(name IN_LIST private_headers)
+      set(public OFF)
+    endif()
     file(STRINGS "${ROOT}/${file}" includes REGEX "^[ \t]*#[ \t]*include[ \t]*[\"<]")
     foreach(line IN LISTS includes)
       string(REGEX REPLACE "^[ \t]*#[ \t]*include[ \t]*([\"<])([^\">]*).*" "\\1;\\2" parts "${line}")
@@ -66,9 +76,8 @@ foreach(folder IN LISTS layers ITEMS experiments examples tests)
       endif()
     endforeach()
     if(list_text)
-      string(REGEX REPLACE "^${folder}/" "" name "${file}")
       string(REPLACE "." "\\." pattern "${name}")
-      if((public OR file MATCHES "\\.(cpp|cu)$") AND NOT list_text MATCHES "[ \n(]${pattern}[ \n)]")
+      if((listed OR file MATCHES "\\.(cpp|cu)$") AND NOT list_text MATCHES "[ \n(]${pattern}[ \n)]")
         complain("${file}: not listed in ${folder}/CMakeLists.txt")
       endif()
     endif()
