@@ -2,8 +2,10 @@
 /// Walking several strided operands together. Axes are merged where all operands allow it, so that most calls become a
 /// single contiguous run; the rest are visited run by run along the innermost merged axis.
 
+#include <algorithm>
 #include <cstdint>
 
+#include "solvent/core/parallel.h"
 #include "solvent/core/shape.h"
 
 namespace solvent::engine {
@@ -50,6 +52,47 @@ inline void run_offsets(const Loops& loops, std::int64_t index, int operands, st
     index /= loops.extent[axis];
     for (int op = 0; op < operands; ++op) offsets[op] += i * loops.stride[op][axis];
   }
+}
+
+/// Elements per block of parallel elementwise work.
+inline constexpr std::int64_t kElementGrain = 32768;
+
+/// Calls body(offsets, count) for runs that cover the whole space: `count` elements from offsets[op] with
+/// loops.inner_stride(op). Runs are split and grouped into blocks of about kElementGrain elements, which are spread over
+/// threads. body must not throw.
+template <class Body>
+void parallel_runs(const Loops& loops, int operands, Body&& body) {
+  if (loops.total == 0) return;
+  const std::int64_t inner = loops.inner();
+  const std::int64_t outer = loops.total / inner;
+  if (outer == 1) {
+    parallel_for(inner, kElementGrain, [&](std::int64_t begin, std::int64_t end) {
+      std::int64_t offsets[kMaxOperands];
+      for (int op = 0; op < operands; ++op) offsets[op] = begin * loops.inner_stride(op);
+      body(offsets, end - begin);
+    });
+    return;
+  }
+  const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / inner);
+  parallel_for(outer, grain, [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t offsets[kMaxOperands];
+    std::int64_t index[kMaxRank] = {};
+    run_offsets(loops, begin, operands, offsets);
+    for (std::int64_t rest = begin, axis = loops.rank - 2; axis >= 0; --axis) {
+      index[axis] = rest % loops.extent[axis];
+      rest /= loops.extent[axis];
+    }
+    for (std::int64_t run = begin;;) {
+      body(static_cast<const std::int64_t*>(offsets), inner);
+      if (++run == end) break;
+      for (int axis = loops.rank - 2; axis >= 0; --axis) {  // odometer
+        for (int op = 0; op < operands; ++op) offsets[op] += loops.stride[op][axis];
+        if (++index[axis] < loops.extent[axis]) break;
+        for (int op = 0; op < operands; ++op) offsets[op] -= loops.extent[axis] * loops.stride[op][axis];
+        index[axis] = 0;
+      }
+    }
+  });
 }
 
 }  // namespace solvent::engine
