@@ -1,0 +1,114 @@
+// matmul on the CPU: finds out how each operand lies in memory and hands the products to core/engine/gemm. Nothing is
+// computed here, so the time is that of the GEMM plus a few dozen nanoseconds. Deterministic because gemm is.
+
+#include "solvent/ops/cpu/linalg_kernels.h"
+
+#include <algorithm>
+
+#include "solvent/core/engine/gemm.h"
+#include "solvent/core/engine/iterate.h"
+#include "solvent/core/engine/view.h"
+
+namespace solvent::cpu {
+namespace {
+
+// How a GEMM reads a matrix: row-major with leading dimension `ld`, or the transpose of such a one.
+struct Layout {
+  bool readable = false;
+  bool transposed = false;
+  std::int64_t ld = 1;
+};
+
+Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
+  const std::int64_t min_row = std::max<std::int64_t>(cols, 1);
+  const std::int64_t min_col = std::max<std::int64_t>(rows, 1);
+  if ((col_stride == 1 || cols == 1) && (row_stride >= min_row || rows == 1))
+    return {true, false, rows == 1 ? min_row : row_stride};
+  if ((row_stride == 1 || rows == 1) && (col_stride >= min_col || cols == 1))
+    return {true, true, cols == 1 ? min_col : col_stride};
+  return {};
+}
+
+Layout layout_of(const Tensor& t) {
+  const int rank = t.rank();
+  return layout_of(t.shape()[rank - 2], t.shape()[rank - 1], t.strides()[rank - 2], t.strides()[rank - 1]);
+}
+
+// A copy whose matrices are row-major; leading axes of stride 0 keep it.
+Tensor dense_matrices(const Tensor& t) {
+  Shape distinct = t.shape();
+  for (int axis = 0; axis < t.rank() - 2; ++axis)
+    if (t.strides()[axis] == 0) distinct[axis] = 1;
+  const Tensor copy = engine::contiguous(engine::view(t, distinct, t.strides(), t.impl()->offset));
+  Strides strides = copy.strides();
+  for (int axis = 0; axis < t.rank() - 2; ++axis)
+    if (distinct[axis] != t.shape()[axis]) strides[axis] = 0;
+  return engine::view(copy, t.shape(), strides, copy.impl()->offset);
+}
+
+template <class T>
+void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, Tensor& c) {
+  const int lead_rank = c.rank() - 2;
+  const std::int64_t m = c.shape()[lead_rank];
+  const std::int64_t n = c.shape()[lead_rank + 1];
+  const std::int64_t k = a.shape()[lead_rank + 1];
+  const auto lead = [lead_rank](const Dims& d) { return Dims(std::span(d.begin(), static_cast<std::size_t>(lead_rank))); };
+  const Shape lead_shape = lead(c.shape());
+  const Strides lead_a = lead(a.strides());
+  const Strides lead_b = lead(b.strides());
+  const Strides lead_c = lead(c.strides());
+  const Strides* strides[] = {&lead_a, &lead_b, &lead_c};
+  const engine::Loops loops = engine::merge_axes(lead_shape, strides, 3);
+  const T* pa = engine::ptr<T>(a);
+  const T* pb = engine::ptr<T>(b);
+  T* pc = engine::mutable_ptr<T>(c);
+  const std::int64_t batch = loops.inner();
+  const std::int64_t step_a = loops.inner_stride(0);
+  const std::int64_t step_b = loops.inner_stride(1);
+  const std::int64_t step_c = loops.inner_stride(2);
+  // A batch that shares its right operand and whose left rows are equally spaced is one tall matrix.
+  const std::int64_t lda = m == 1 && batch > 1 && step_a >= std::max<std::int64_t>(k, 1) ? step_a : la.ld;
+  const bool tall = batch > 1 && step_b == 0 && !la.transposed && step_a == m * lda;
+  for (std::int64_t i = 0; i < loops.outer(); ++i) {
+    std::int64_t offset[3];
+    engine::run_offsets(loops, i, 3, offset);
+    const T* ai = pa + offset[0];
+    const T* bi = pb + offset[1];
+    T* ci = pc + offset[2];
+    if (tall || batch == 1) {
+      engine::gemm<T>(la.transposed, lb.transposed, m * batch, n, k, T(1), ai, tall ? lda : la.ld, bi, lb.ld, T(0),
+                      ci, n);
+    } else {
+      engine::gemm_batched<T>(la.transposed, lb.transposed, m, n, k, T(1), ai, la.ld, step_a, bi, lb.ld, step_b, T(0), ci,
+                              n, step_c, batch);
+    }
+  }
+}
+
+template <class T>
+void product(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, Tensor& c) {
+  if (c.numel() == 0) return;
+  if (c.rank() > 2) return batched<T>(a, la, b, lb, c);
+  engine::gemm<T>(la.transposed, lb.transposed, c.shape()[0], c.shape()[1], a.shape()[1], T(1), engine::ptr<T>(a), la.ld,
+                  engine::ptr<T>(b), lb.ld, T(0), engine::mutable_ptr<T>(c), std::max<std::int64_t>(c.shape()[1], 1));
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  const Layout la = layout_of(a);
+  const Layout lb = layout_of(b);
+  if (!la.readable) return matmul(dense_matrices(a), b);
+  if (!lb.readable) return matmul(a, dense_matrices(b));
+  Shape shape = a.shape();
+  shape[shape.rank() - 1] = b.shape().back();
+  Tensor c = engine::empty(shape, a.dtype(), a.device());
+  if (a.dtype() == DType::float32) {
+    product<float>(a, la, b, lb, c);
+  } else {
+    product<double>(a, la, b, lb, c);
+  }
+  return c;
+}
+
+}  // namespace solvent::cpu

@@ -1,0 +1,205 @@
+// Products of matrices and linear systems. The primitives take operands of equal rank with equal leading axes; the front
+// ends get there with views. How a product is arranged is decided here, as operations, so that derivatives profit too:
+// - a rank-2 right operand takes all leading axes of the left one as rows: the product is one GEMM, and the gradient of
+//   the right operand (weights) is one GEMM that contracts all rows, not a batch of products summed afterwards;
+// - constant left operands whose rows are all the same (stride 0: the unit tangents of jacfwd) are multiplied once.
+
+#include "solvent/ops/linalg.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "solvent/core/error.h"
+#include "solvent/ops/cpu/linalg_kernels.h"
+#include "solvent/ops/elementwise.h"
+#include "solvent/ops/families.h"
+#include "solvent/ops/reduce.h"
+#include "solvent/ops/shape_ops.h"
+#include "solvent/ops/shape_primitives.h"
+
+namespace solvent {
+namespace {
+
+[[noreturn]] void throw_inner(const Tensor& a, const Tensor& b) {
+  if (a.rank() == 0 || b.rank() == 0)
+    throw ShapeError(fmt::format("[matmul] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
+                                 to_string(a.shape()), to_string(b.shape())));
+  const bool transposed = b.rank() >= 2 && b.size(-1) == a.size(-1);
+  throw ShapeError(fmt::format("[matmul] got a {} and b {}; expected a.shape[-1] == b.shape[{}].{}", to_string(a.shape()),
+                               to_string(b.shape()), b.rank() == 1 ? -1 : -2,
+                               transposed ? " If b holds (out, in) weights, pass mT(b)." : " Check the order of operands."));
+}
+
+[[noreturn]] void throw_lead(const char* op, const Tensor& a, const Tensor& b) {
+  throw ShapeError(fmt::format("[{}] got a {} and b {}; expected leading axes that broadcast (equal extents or 1, counted "
+                               "from the right). Use reshape or unsqueeze.",
+                               op, to_string(a.shape()), to_string(b.shape())));
+}
+
+Shape leading(const Tensor& t) {
+  Shape s = t.shape();
+  s.pop_back();
+  s.pop_back();
+  return s;
+}
+
+// Broadcast leading axes of two operands that are matrices in their last two axes.
+void align_leading(const char* op, Tensor& a, Tensor& b) {
+  const Shape lead_a = leading(a);
+  const Shape lead_b = leading(b);
+  if (lead_a == lead_b) return;
+  const int rank = std::max(lead_a.rank(), lead_b.rank());
+  Shape lead = Dims::filled(rank, 1);
+  for (int i = 1; i <= rank; ++i) {
+    const std::int64_t m = i <= lead_a.rank() ? lead_a[lead_a.rank() - i] : 1;
+    const std::int64_t n = i <= lead_b.rank() ? lead_b[lead_b.rank() - i] : 1;
+    if (m != n && m != 1 && n != 1) throw_lead(op, a, b);
+    lead[rank - i] = m == 1 ? n : m;
+  }
+  const auto expanded = [&lead](Tensor t, const Shape& own) {
+    if (own == lead) return t;
+    Shape target = lead;
+    target.push_back(t.size(-2));
+    target.push_back(t.size(-1));
+    return broadcast_to(std::move(t), target);
+  };
+  a = expanded(std::move(a), lead_a);
+  b = expanded(std::move(b), lead_b);
+}
+
+// --- matmul ---------------------------------------------------------------------------------------------------------------
+
+TensorVec matmul_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::matmul(inputs[0], inputs[1]); }
+
+TensorVec matmul_jvp(const Rule& rule, std::span<const Tensor> tangents) {
+  Tensor t;
+  if (tangents[0].defined()) t = matmul(tangents[0], rule.input(1));
+  if (tangents[1].defined()) {
+    Tensor other = matmul(rule.input(0), tangents[1]);
+    t = t.defined() ? add(std::move(t), std::move(other)) : std::move(other);
+  }
+  return t;
+}
+
+TensorVec matmul_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
+  TensorVec grads(2);
+  if (rule.needs(0)) grads[0] = matmul(cotangents[0], mT(rule.input(1)));
+  if (rule.needs(1)) grads[1] = matmul(mT(rule.input(0)), cotangents[0]);
+  return grads;
+}
+
+constinit const OpDef kMatmul{
+    .name = "matmul", .cpu = matmul_kernel, .jvp = matmul_jvp, .vjp = matmul_vjp, .inputs = {Save::data}};
+
+// Operands of rank >= 2 with matching inner extents.
+Tensor matmul_matrices(Tensor a, Tensor b) {
+  const int rows_axis = a.rank() - 2;
+  // Only of a constant may one row stand for all: a differentiated `a` has a tangent for each row.
+  if (a.shape()[rows_axis] > 1 && a.strides()[rows_axis] == 0 && !is_differentiated(a)) {
+    const std::int64_t rows = a.shape()[rows_axis];
+    Tensor y = matmul_matrices(detail::slice_exact(std::move(a), -2, 0, 1, 1), std::move(b));
+    Shape shape = y.shape();
+    shape[shape.rank() - 2] = rows;
+    return broadcast_to(std::move(y), shape);
+  }
+  if (a.rank() == 2 && b.rank() == 2) return apply1(kMatmul, nullptr, std::move(a), std::move(b));
+  if (b.rank() == 2) {
+    Shape shape = a.shape();
+    shape[shape.rank() - 1] = b.shape()[1];
+    const std::int64_t inner = a.shape().back();
+    Shape lead = a.shape();
+    lead.pop_back();
+    a = reshape(std::move(a), {lead.product(), inner});
+    return reshape(apply1(kMatmul, nullptr, std::move(a), std::move(b)), shape);
+  }
+  align_leading("matmul", a, b);
+  return apply1(kMatmul, nullptr, std::move(a), std::move(b));
+}
+
+// --- solve ----------------------------------------------------------------------------------------------------------------
+
+TensorVec solve_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::solve(inputs[0], inputs[1]); }
+
+// a x = b  =>  a dx = db - da x
+TensorVec solve_jvp(const Rule& rule, std::span<const Tensor> tangents) {
+  Tensor rhs = tangents[1];
+  if (tangents[0].defined()) {
+    Tensor product = matmul(tangents[0], rule.output());
+    rhs = rhs.defined() ? sub(std::move(rhs), std::move(product)) : neg(std::move(product));
+  }
+  return solve(rule.input(0), std::move(rhs));
+}
+
+// <g, a^-1 (db - da x)> = <a^-T g, db> - <(a^-T g) x^T, da>
+TensorVec solve_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
+  TensorVec grads(2);
+  Tensor adjoint = solve(mT(rule.input(0)), cotangents[0]);
+  if (rule.needs(0)) grads[0] = neg(matmul(adjoint, mT(rule.output())));
+  if (rule.needs(1)) grads[1] = std::move(adjoint);
+  return grads;
+}
+
+constinit const OpDef kSolve{.name = "solve",
+                             .cpu = solve_kernel,
+                             .jvp = solve_jvp,
+                             .vjp = solve_vjp,
+                             .inputs = {Save::data, Save::none},
+                             .num_saves = 2,
+                             .outputs = Save::data};
+
+constinit const OpDef* const kLinalgFamily[] = {&kMatmul, &kSolve};
+
+}  // namespace
+
+namespace detail {
+OpList linalg_ops() { return kLinalgFamily; }
+}  // namespace detail
+
+Tensor matmul(Tensor a, Tensor b) {
+  detail::check_same_dtype("matmul", a, b);
+  detail::check_floating("matmul", a);
+  const int rank_a = a.rank();
+  const int rank_b = b.rank();
+  if (rank_a == 0 || rank_b == 0) [[unlikely]]
+    throw_inner(a, b);
+  if (a.shape().back() != b.shape()[rank_b == 1 ? 0 : rank_b - 2]) [[unlikely]]
+    throw_inner(a, b);
+  if (rank_a >= 2 && rank_b >= 2) return matmul_matrices(std::move(a), std::move(b));
+  const std::int64_t inner = a.shape().back();
+  if (rank_a == 1) a = reshape(std::move(a), {1, inner});
+  if (rank_b == 1) b = reshape(std::move(b), {inner, 1});
+  Tensor y = matmul_matrices(std::move(a), std::move(b));
+  Shape shape = y.shape();
+  if (rank_b == 1) shape.pop_back();
+  if (rank_a == 1) shape.erase(rank_b == 1 ? shape.rank() - 1 : shape.rank() - 2);
+  return reshape(std::move(y), shape);
+}
+
+Tensor dot(Tensor a, Tensor b) {
+  if (a.rank() == 0 || b.rank() == 0 || a.shape().back() != b.shape().back())
+    throw ShapeError(fmt::format("[dot] got a {} and b {}; expected equal last extents. Use a * b for scalars.",
+                                 to_string(a.shape()), to_string(b.shape())));
+  return sum(mul(std::move(a), std::move(b)), {-1});
+}
+
+Tensor outer(Tensor a, Tensor b) {
+  if (a.rank() == 0 || b.rank() == 0)
+    throw ShapeError(fmt::format("[outer] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
+                                 to_string(a.shape()), to_string(b.shape())));
+  return mul(unsqueeze(std::move(a), -1), unsqueeze(std::move(b), -2));
+}
+
+Tensor solve(Tensor a, Tensor b) {
+  detail::check_same_dtype("solve", a, b);
+  detail::check_floating("solve", a);
+  if (a.rank() < 2 || b.rank() < 2 || a.size(-1) != a.size(-2) || a.size(-1) != b.size(-2))
+    throw ShapeError(fmt::format("[solve] got a {} and b {}; expected a (..., n, n) and b (..., n, k). For one vector use "
+                                 "unsqueeze(b, -1).",
+                                 to_string(a.shape()), to_string(b.shape())));
+  align_leading("solve", a, b);
+  return apply1(kSolve, nullptr, std::move(a), std::move(b));
+}
+
+}  // namespace solvent
