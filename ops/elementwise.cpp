@@ -1,0 +1,399 @@
+#include "solvent/ops/elementwise.h"
+
+#include <cmath>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "solvent/core/error.h"
+#include "solvent/ops/cpu/elementwise.h"
+#include "solvent/ops/derivatives.h"
+#include "solvent/ops/families.h"
+#include "solvent/ops/rules.h"
+
+namespace solvent {
+namespace {
+
+using detail::binary_op;
+using detail::constant_op;
+using detail::kZero;
+using detail::unary_op;
+using functor::BinaryFn;
+using functor::CompareFn;
+using functor::LogicalFn;
+using functor::UnaryFn;
+
+// --- checks -----------------------------------------------------------------------------------------------------------
+
+void check_arithmetic(const char* op, const Tensor& x) {
+  const DType dtype = x.dtype();
+  if (!is_floating(dtype) && dtype != int64) [[unlikely]]
+    throw DtypeError(fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
+}
+
+void check_boolean(const char* op, const Tensor& x) {
+  if (x.dtype() != boolean) [[unlikely]]
+    throw DtypeError(fmt::format("[{}] got {}; expected bool. Compare it (not_equal(x, zeros_like(x))) or use cast(x, boolean).",
+                                 op, describe(x)));
+}
+
+Tensor apply_unary(const OpDef& op, Tensor x) {
+  detail::check_floating(op.name.data(), x);
+  return apply1(op, nullptr, std::move(x));
+}
+
+// Functions that exist for int64 too.
+Tensor apply_unary_arithmetic(const OpDef& op, Tensor x) {
+  check_arithmetic(op.name.data(), x);
+  return apply1(op, nullptr, std::move(x));
+}
+
+Tensor apply_binary(const OpDef& op, Tensor a, Tensor b) {
+  detail::align(op.name.data(), a, b);
+  check_arithmetic(op.name.data(), a);
+  return apply1(op, nullptr, std::move(a), std::move(b));
+}
+
+Tensor apply_binary_floating(const OpDef& op, Tensor a, Tensor b) {
+  detail::align(op.name.data(), a, b);
+  detail::check_floating(op.name.data(), a);
+  return apply1(op, nullptr, std::move(a), std::move(b));
+}
+
+// --- arithmetic: definitions ----------------------------------------------------------------------------------------------
+
+constinit const OpDef kNeg =
+    unary_op<[](const Rule&, const Tensor& t) { return neg(t); }>("neg", cpu::unary<UnaryFn::neg>, {});
+
+constinit const OpDef kSub = binary_op<[](const Rule&, const Tensor& t) { return t; },
+                                       [](const Rule&, const Tensor& t) { return neg(t); }>(
+    "sub", cpu::binary<BinaryFn::sub>, {});
+
+constinit const OpDef kMul = binary_op<[](const Rule& r, const Tensor& t) { return mul(t, r.input(1)); },
+                                       [](const Rule& r, const Tensor& t) { return mul(t, r.input(0)); }>(
+    "mul", cpu::binary<BinaryFn::mul>, {.x = Save::data, .y = Save::data});
+
+constinit const OpDef kDiv =
+    binary_op<[](const Rule& r, const Tensor& t) { return div(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return neg(mul(t, div(r.output(), r.input(1)))); }>(
+        "div", cpu::binary<BinaryFn::div>, {.y = Save::data, .output = Save::data});
+
+// Zeros of a in the exponent's derivative and 0^0 are taken out, where the textbook formulas give 0 * inf.
+Tensor pow_base_factor(const Rule& r) {
+  const Tensor& a = r.input(0);
+  const Tensor& b = r.input(1);
+  const Tensor zero = zeros({}, {a.dtype(), a.device()});
+  const Tensor both_zero = logical_and(equal(a, zero), equal(b, zero));
+  const Tensor base = where(both_zero, ones({}, {a.dtype(), a.device()}), a);
+  return mul(b, pow(base, affine(b, 1.0, -1.0)));
+}
+
+Tensor pow_exponent_factor(const Rule& r) {
+  const Tensor& a = r.input(0);
+  const Tensor is_zero = equal(a, zeros({}, {a.dtype(), a.device()}));
+  return mul(r.output(), log(where(is_zero, ones({}, {a.dtype(), a.device()}), a)));
+}
+
+constinit const OpDef kPow = binary_op<[](const Rule& r, const Tensor& t) { return mul(t, pow_base_factor(r)); },
+                                       [](const Rule& r, const Tensor& t) { return mul(t, pow_exponent_factor(r)); }>(
+    "pow", cpu::binary<BinaryFn::pow>, {.x = Save::data, .y = Save::data, .output = Save::data});
+
+Tensor pow_scalar_derivative(const Rule& r, const Tensor& t) {
+  const double p = r.attrs<ParamAttrs>().params.a;
+  if (p == 0.0) return {};
+  return mul(t, affine(pow(r.input(0), p - 1.0), p, 0.0));
+}
+
+constinit const OpDef kPowScalar = unary_op<pow_scalar_derivative>("pow_scalar", cpu::pow_scalar, {.x = Save::data});
+
+// 1 where the first operand of maximum wins, 1/2 at ties, else 0: constant for differentiation.
+Tensor share_of_larger(const Tensor& a, const Tensor& b) {
+  const Tensor wins = cast(greater(a, b), a.dtype());
+  return add(wins, affine(cast(equal(a, b), a.dtype()), 0.5, 0.0));
+}
+
+constinit const OpDef kMaximum =
+    binary_op<[](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(0), r.input(1))); },
+              [](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(1), r.input(0))); }>(
+        "maximum", cpu::binary<BinaryFn::maximum>, {.x = Save::data, .y = Save::data});
+
+constinit const OpDef kMinimum =
+    binary_op<[](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(1), r.input(0))); },
+              [](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(0), r.input(1))); }>(
+        "minimum", cpu::binary<BinaryFn::minimum>, {.x = Save::data, .y = Save::data});
+
+constinit const OpDef kAbs = unary_op<[](const Rule& r, const Tensor& t) { return detail::abs_grad(t, r.input(0)); }>(
+    "abs", cpu::unary<UnaryFn::abs>, {.x = Save::data});
+constinit const OpDef kReciprocal =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::reciprocal_grad(t, r.output()); }>(
+        "reciprocal", cpu::unary<UnaryFn::reciprocal>, {.output = Save::data});
+constinit const OpDef kSquare =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(0)); }>(
+        "square", cpu::unary<UnaryFn::square>, {.x = Save::data});
+constinit const OpDef kSqrt = unary_op<[](const Rule& r, const Tensor& t) { return detail::sqrt_grad(t, r.output()); }>(
+    "sqrt", cpu::unary<UnaryFn::sqrt>, {.output = Save::data});
+constinit const OpDef kRsqrt =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::rsqrt_grad(t, r.output()); }>(
+        "rsqrt", cpu::unary<UnaryFn::rsqrt>, {.output = Save::data});
+constinit const OpDef kClip = unary_op<[](const Rule& r, const Tensor& t) {
+  const functor::Params& bounds = r.attrs<ParamAttrs>().params;
+  return detail::clip_grad(t, r.input(0), bounds.a, bounds.b);
+}>("clip", cpu::unary<UnaryFn::clip>, {.x = Save::data});
+
+constinit const OpDef kSign = constant_op("sign", cpu::unary<UnaryFn::sign>);
+constinit const OpDef kFloor = constant_op("floor", cpu::unary<UnaryFn::floor>);
+constinit const OpDef kCeil = constant_op("ceil", cpu::unary<UnaryFn::ceil>);
+constinit const OpDef kRound = constant_op("round", cpu::unary<UnaryFn::round>);
+
+// --- exponentials: definitions -------------------------------------------------------------------------------------------
+
+constinit const OpDef kExp = unary_op<[](const Rule& r, const Tensor& t) { return mul(t, r.output()); }>(
+    "exp", cpu::unary<UnaryFn::exp>, {.output = Save::data});
+constinit const OpDef kExpm1 =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::expm1_grad(t, r.output()); }>(
+        "expm1", cpu::unary<UnaryFn::expm1>, {.output = Save::data});
+constinit const OpDef kLog = unary_op<[](const Rule& r, const Tensor& t) { return div(t, r.input(0)); }>(
+    "log", cpu::unary<UnaryFn::log>, {.x = Save::data});
+constinit const OpDef kLog1p = unary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(0)); }>(
+    "log1p", cpu::unary<UnaryFn::log1p>, {.x = Save::data});
+constinit const OpDef kSin = unary_op<[](const Rule& r, const Tensor& t) { return detail::sin_grad(t, r.input(0)); }>(
+    "sin", cpu::unary<UnaryFn::sin>, {.x = Save::data});
+constinit const OpDef kCos = unary_op<[](const Rule& r, const Tensor& t) { return detail::cos_grad(t, r.input(0)); }>(
+    "cos", cpu::unary<UnaryFn::cos>, {.x = Save::data});
+constinit const OpDef kErf = unary_op<[](const Rule& r, const Tensor& t) { return detail::erf_grad(t, r.input(0)); }>(
+    "erf", cpu::unary<UnaryFn::erf>, {.x = Save::data});
+
+// --- derivatives: definitions ---------------------------------------------------------------------------------------------
+// First formula: linear in g, the operation itself. Second: t * d(output)/d(s), the factor at the primal's rank first.
+
+constinit const OpDef kAbsGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::abs_grad(t, r.input(1)); }, kZero>(
+        "abs_grad", cpu::binary<BinaryFn::abs_grad>, {.y = Save::data});
+constinit const OpDef kSquareGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(0)); }>(
+        "square_grad", cpu::binary<BinaryFn::square_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kReciprocalGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::reciprocal_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return mul(t, affine(mul(r.input(0), r.input(1)), -2.0, 0.0)); }>(
+        "reciprocal_grad", cpu::binary<BinaryFn::reciprocal_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kSqrtGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::sqrt_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return neg(mul(t, div(r.output(), r.input(1)))); }>(
+        "sqrt_grad", cpu::binary<BinaryFn::sqrt_grad>, {.y = Save::data, .output = Save::data});
+constinit const OpDef kRsqrtGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::rsqrt_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) {
+                return mul(t, affine(mul(r.input(0), square(r.input(1))), -1.5, 0.0));
+              }>("rsqrt_grad", cpu::binary<BinaryFn::rsqrt_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kExpm1Grad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::expm1_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return mul(t, r.input(0)); }>(
+        "expm1_grad", cpu::binary<BinaryFn::expm1_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kLog1pGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return neg(mul(t, detail::log1p_grad(r.output(), r.input(1)))); }>(
+        "log1p_grad", cpu::binary<BinaryFn::log1p_grad>, {.y = Save::data, .output = Save::data});
+constinit const OpDef kSinGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::sin_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return mul(t, detail::cos_grad(r.input(0), r.input(1))); }>(
+        "sin_grad", cpu::binary<BinaryFn::sin_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kCosGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::cos_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) { return neg(mul(t, detail::sin_grad(r.input(0), r.input(1)))); }>(
+        "cos_grad", cpu::binary<BinaryFn::cos_grad>, {.x = Save::data, .y = Save::data});
+constinit const OpDef kErfGrad =
+    binary_op<[](const Rule& r, const Tensor& t) { return detail::erf_grad(t, r.input(1)); },
+              [](const Rule& r, const Tensor& t) {
+                return mul(t, affine(mul(r.output(), r.input(1)), -2.0, 0.0));
+              }>("erf_grad", cpu::binary<BinaryFn::erf_grad>, {.y = Save::data, .output = Save::data});
+constinit const OpDef kClipGrad = binary_op<[](const Rule& r, const Tensor& t) {
+  const functor::Params& bounds = r.attrs<ParamAttrs>().params;
+  return detail::clip_grad(t, r.input(1), bounds.a, bounds.b);
+}, kZero>("clip_grad", cpu::binary<BinaryFn::clip_grad>, {.y = Save::data});
+
+// --- comparison and selection: definitions ----------------------------------------------------------------------------------
+
+constinit const OpDef kEqual = constant_op("equal", cpu::compare<CompareFn::equal>);
+constinit const OpDef kNotEqual = constant_op("not_equal", cpu::compare<CompareFn::not_equal>);
+constinit const OpDef kLess = constant_op("less", cpu::compare<CompareFn::less>);
+constinit const OpDef kLessEqual = constant_op("less_equal", cpu::compare<CompareFn::less_equal>);
+constinit const OpDef kGreater = constant_op("greater", cpu::compare<CompareFn::greater>);
+constinit const OpDef kGreaterEqual = constant_op("greater_equal", cpu::compare<CompareFn::greater_equal>);
+constinit const OpDef kLogicalAnd = constant_op("logical_and", cpu::logical<LogicalFn::logical_and>);
+constinit const OpDef kLogicalOr = constant_op("logical_or", cpu::logical<LogicalFn::logical_or>);
+constinit const OpDef kLogicalNot = constant_op("logical_not", cpu::logical_not);
+constinit const OpDef kIsFinite = constant_op("isfinite", cpu::is_finite);
+
+Tensor zero_like_scalar(const Tensor& t) { return zeros({}, {t.dtype(), t.device()}); }
+
+TensorVec where_jvp(const Rule& r, std::span<const Tensor> t) {
+  if (!t[1].defined() && !t[2].defined()) return Tensor();
+  if (!t[2].defined()) return where(r.input(0), t[1], zero_like_scalar(t[1]));
+  if (!t[1].defined()) return where(r.input(0), zero_like_scalar(t[2]), t[2]);
+  return where(r.input(0), t[1], t[2]);
+}
+
+// A selection, not a product with the mask: a cotangent of inf or NaN must not reach the branch that was not taken.
+TensorVec where_vjp(const Rule& r, std::span<const Tensor> g) {
+  TensorVec out(3);
+  if (!g[0].defined()) return out;
+  const Tensor zero = zero_like_scalar(g[0]);
+  if (r.needs(1)) out[1] = where(r.input(0), g[0], zero);
+  if (r.needs(2)) out[2] = where(r.input(0), zero, g[0]);
+  return out;
+}
+
+constinit const OpDef kWhere = {.name = "where",
+                                .cpu = cpu::where,
+                                .jvp = where_jvp,
+                                .vjp = where_vjp,
+                                .inputs = {Save::data, Save::none, Save::none},
+                                .num_saves = 3};
+
+TensorVec cast_jvp(const Rule& r, std::span<const Tensor> t) {
+  return t[0].defined() ? cast(t[0], r.attrs<CastAttrs>().dtype) : Tensor();
+}
+TensorVec cast_vjp(const Rule& r, std::span<const Tensor> g) {
+  return g[0].defined() ? cast(g[0], r.input_dtype(0)) : Tensor();
+}
+
+constinit const OpDef kCast = {
+    .name = "cast", .cpu = cpu::cast, .jvp = cast_jvp, .vjp = cast_vjp, .inputs = {Save::shape}, .num_saves = 1};
+constinit const OpDef kCastConstant = constant_op("cast_constant", cpu::cast);
+
+constinit const OpDef* const kOps[] = {
+    &kNeg,        &kSub,        &kMul,          &kDiv,       &kPow,        &kPowScalar, &kMaximum,    &kMinimum,
+    &kAbs,        &kReciprocal, &kSquare,       &kSqrt,      &kRsqrt,      &kClip,      &kSign,       &kFloor,
+    &kCeil,       &kRound,      &kExp,          &kExpm1,     &kLog,        &kLog1p,     &kSin,        &kCos,
+    &kErf,        &kAbsGrad,    &kSquareGrad,   &kReciprocalGrad, &kSqrtGrad, &kRsqrtGrad, &kExpm1Grad, &kLog1pGrad,
+    &kSinGrad,    &kCosGrad,    &kErfGrad,      &kClipGrad,  &kEqual,      &kNotEqual,  &kLess,       &kLessEqual,
+    &kGreater,    &kGreaterEqual, &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kIsFinite,  &kWhere,      &kCast,
+    &kCastConstant};
+
+}  // namespace
+
+namespace detail {
+OpList elementwise_ops() { return kOps; }
+
+Tensor abs_grad(Tensor g, Tensor x) { return apply_binary_floating(kAbsGrad, std::move(g), std::move(x)); }
+Tensor square_grad(Tensor g, Tensor x) { return apply_binary_floating(kSquareGrad, std::move(g), std::move(x)); }
+Tensor reciprocal_grad(Tensor g, Tensor y) { return apply_binary_floating(kReciprocalGrad, std::move(g), std::move(y)); }
+Tensor sqrt_grad(Tensor g, Tensor y) { return apply_binary_floating(kSqrtGrad, std::move(g), std::move(y)); }
+Tensor rsqrt_grad(Tensor g, Tensor y) { return apply_binary_floating(kRsqrtGrad, std::move(g), std::move(y)); }
+Tensor expm1_grad(Tensor g, Tensor y) { return apply_binary_floating(kExpm1Grad, std::move(g), std::move(y)); }
+Tensor log1p_grad(Tensor g, Tensor x) { return apply_binary_floating(kLog1pGrad, std::move(g), std::move(x)); }
+Tensor sin_grad(Tensor g, Tensor x) { return apply_binary_floating(kSinGrad, std::move(g), std::move(x)); }
+Tensor cos_grad(Tensor g, Tensor x) { return apply_binary_floating(kCosGrad, std::move(g), std::move(x)); }
+Tensor erf_grad(Tensor g, Tensor x) { return apply_binary_floating(kErfGrad, std::move(g), std::move(x)); }
+Tensor clip_grad(Tensor g, Tensor x, double low, double high) {
+  align("clip_grad", g, x);
+  check_floating("clip_grad", g);
+  const ParamAttrs attrs(low, high);
+  return apply1(kClipGrad, &attrs, std::move(g), std::move(x));
+}
+}  // namespace detail
+
+// --- arithmetic -----------------------------------------------------------------------------------------------------------
+
+Tensor sub(Tensor a, Tensor b) { return apply_binary(kSub, std::move(a), std::move(b)); }
+Tensor mul(Tensor a, Tensor b) { return apply_binary(kMul, std::move(a), std::move(b)); }
+Tensor div(Tensor a, Tensor b) { return apply_binary_floating(kDiv, std::move(a), std::move(b)); }
+Tensor pow(Tensor a, Tensor b) { return apply_binary_floating(kPow, std::move(a), std::move(b)); }
+Tensor minimum(Tensor a, Tensor b) { return apply_binary(kMinimum, std::move(a), std::move(b)); }
+Tensor maximum(Tensor a, Tensor b) { return apply_binary(kMaximum, std::move(a), std::move(b)); }
+
+Tensor pow(Tensor x, double p) {
+  detail::check_floating("pow", x);
+  if (p == 1.0) return x;
+  if (p == 2.0) return square(std::move(x));
+  const ParamAttrs attrs(p);
+  return apply1(kPowScalar, &attrs, std::move(x));
+}
+
+Tensor neg(Tensor x) { return apply_unary_arithmetic(kNeg, std::move(x)); }
+Tensor abs(Tensor x) { return apply_unary_arithmetic(kAbs, std::move(x)); }
+Tensor sign(Tensor x) { return apply_unary_arithmetic(kSign, std::move(x)); }
+Tensor square(Tensor x) { return apply_unary_arithmetic(kSquare, std::move(x)); }
+Tensor reciprocal(Tensor x) { return apply_unary(kReciprocal, std::move(x)); }
+Tensor sqrt(Tensor x) { return apply_unary(kSqrt, std::move(x)); }
+Tensor rsqrt(Tensor x) { return apply_unary(kRsqrt, std::move(x)); }
+Tensor floor(Tensor x) { return apply_unary(kFloor, std::move(x)); }
+Tensor ceil(Tensor x) { return apply_unary(kCeil, std::move(x)); }
+Tensor round(Tensor x) { return apply_unary(kRound, std::move(x)); }
+
+Tensor clip(Tensor x, double low, double high) {
+  check_arithmetic("clip", x);
+  if (!(low <= high))
+    throw ValueError(fmt::format("[clip] got bounds {} and {}; expected low <= high, neither of them NaN.", low, high));
+  if (x.dtype() == int64 && ((std::isfinite(low) && low != std::trunc(low)) || (std::isfinite(high) && high != std::trunc(high))))
+    throw DtypeError(fmt::format("[clip] got bounds {} and {} for {}; expected integers. Use cast(x, float64).", low, high,
+                                 describe(x)));
+  const ParamAttrs attrs(low, high);
+  return apply1(kClip, &attrs, std::move(x));
+}
+
+// --- exponentials ---------------------------------------------------------------------------------------------------------
+
+Tensor exp(Tensor x) { return apply_unary(kExp, std::move(x)); }
+Tensor expm1(Tensor x) { return apply_unary(kExpm1, std::move(x)); }
+Tensor log(Tensor x) { return apply_unary(kLog, std::move(x)); }
+Tensor log1p(Tensor x) { return apply_unary(kLog1p, std::move(x)); }
+Tensor sin(Tensor x) { return apply_unary(kSin, std::move(x)); }
+Tensor cos(Tensor x) { return apply_unary(kCos, std::move(x)); }
+Tensor erf(Tensor x) { return apply_unary(kErf, std::move(x)); }
+
+// --- comparison and selection -----------------------------------------------------------------------------------------------
+
+namespace {
+
+Tensor apply_compare(const OpDef& op, Tensor a, Tensor b) {
+  detail::align(op.name.data(), a, b);
+  return apply1(op, nullptr, std::move(a), std::move(b));
+}
+
+Tensor apply_logical(const OpDef& op, Tensor a, Tensor b) {
+  check_boolean(op.name.data(), a);
+  check_boolean(op.name.data(), b);
+  detail::align(op.name.data(), a, b);
+  return apply1(op, nullptr, std::move(a), std::move(b));
+}
+
+}  // namespace
+
+Tensor equal(Tensor a, Tensor b) { return apply_compare(kEqual, std::move(a), std::move(b)); }
+Tensor not_equal(Tensor a, Tensor b) { return apply_compare(kNotEqual, std::move(a), std::move(b)); }
+Tensor less(Tensor a, Tensor b) { return apply_compare(kLess, std::move(a), std::move(b)); }
+Tensor less_equal(Tensor a, Tensor b) { return apply_compare(kLessEqual, std::move(a), std::move(b)); }
+Tensor greater(Tensor a, Tensor b) { return apply_compare(kGreater, std::move(a), std::move(b)); }
+Tensor greater_equal(Tensor a, Tensor b) { return apply_compare(kGreaterEqual, std::move(a), std::move(b)); }
+Tensor logical_and(Tensor a, Tensor b) { return apply_logical(kLogicalAnd, std::move(a), std::move(b)); }
+Tensor logical_or(Tensor a, Tensor b) { return apply_logical(kLogicalOr, std::move(a), std::move(b)); }
+
+Tensor logical_not(Tensor x) {
+  check_boolean("logical_not", x);
+  return apply1(kLogicalNot, nullptr, std::move(x));
+}
+
+Tensor isfinite(Tensor x) { return apply_unary(kIsFinite, std::move(x)); }
+
+Tensor where(Tensor condition, Tensor a, Tensor b) {
+  check_boolean("where", condition);
+  detail::align("where", a, b);
+  if (!(condition.shape() == a.shape())) {
+    const Shape shape = broadcast_shapes("where", condition.shape(), a.shape());
+    condition = broadcast_to(std::move(condition), shape);
+    a = broadcast_to(std::move(a), shape);
+    b = broadcast_to(std::move(b), shape);
+  }
+  return apply1(kWhere, nullptr, std::move(condition), std::move(a), std::move(b));
+}
+
+Tensor cast(Tensor x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  const CastAttrs attrs(dtype);
+  const OpDef& op = is_floating(x.dtype()) && is_floating(dtype) ? kCast : kCastConstant;
+  return apply1(op, &attrs, std::move(x));
+}
+
+}  // namespace solvent
