@@ -266,8 +266,8 @@ TensorVec checkpoint_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
         Tensors active;
         for (const std::size_t i : wanted) active.push_back(points[i]);
         VjpResult r = vjp(
-            [&](const Tensors& ws) {
-              Tensors full = points;
+            [&, &full_points = points](const Tensors& ws) {
+              Tensors full = full_points;  // Clang 14 captures no structured binding by reference
               for (std::size_t k = 0; k < wanted.size(); ++k) full[wanted[k]] = ws[k];
               return (*f)(full);
             },
