@@ -1,0 +1,38 @@
+#pragma once
+/// Adam (Kingma and Ba 2015, arXiv:1412.6980), as PyTorch's `torch.optim.Adam`.
+
+#include "solvent/nn/optim/optimizer.h"
+
+namespace solvent::nn {
+
+struct AdamOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;          ///< added to the root of the bias-corrected second moment
+  double weight_decay = 0.0;  ///< Adam: added to the gradient; AdamW: see there
+};
+
+/// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+/// p <- p - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps).
+class SOLVENT_API Adam : public Optimizer {
+ public:
+  /// @throws ValueError unless rate, eps, decay >= 0 and 0 <= beta < 1
+  explicit Adam(AdamOptions options = {});
+
+ protected:
+  enum class Decay : bool { coupled, decoupled };
+  Adam(std::string name, AdamOptions options, Decay decay);
+
+ private:
+  void update_block(float* p, const float* g, float* const* state, std::int64_t count) const noexcept override;
+  void update_block(double* p, const double* g, double* const* state, std::int64_t count) const noexcept override;
+  void begin_step(std::int64_t step) noexcept override;
+
+  AdamOptions options_;
+  Decay decay_;
+  double step_size_ = 0;             // lr / (1 - beta1^t)
+  double root_correction_ = 1;       // sqrt(1 - beta2^t)
+};
+
+}  // namespace solvent::nn

@@ -1,0 +1,32 @@
+#pragma once
+/// Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`.
+
+#include "solvent/nn/optim/optimizer.h"
+
+namespace solvent::nn {
+
+struct SgdOptions {
+  double learning_rate = 1e-2;
+  double momentum = 0.0;
+  double dampening = 0.0;
+  double weight_decay = 0.0;  ///< added to the gradient times the parameter
+  bool nesterov = false;
+};
+
+/// g <- grad + weight_decay p;  v <- g (first step), then momentum v + (1 - dampening) g;
+/// p <- p - lr (g + momentum v) with Nesterov's momentum, else p - lr v.
+class SOLVENT_API Sgd final : public Optimizer {
+ public:
+  /// @throws ValueError for a negative rate, momentum or decay, or Nesterov without momentum or with dampening
+  explicit Sgd(SgdOptions options = {});
+
+ private:
+  void update_block(float* p, const float* g, float* const* state, std::int64_t count) const noexcept override;
+  void update_block(double* p, const double* g, double* const* state, std::int64_t count) const noexcept override;
+  void begin_step(std::int64_t step) noexcept override { first_ = step == 1; }
+
+  SgdOptions options_;
+  bool first_ = true;
+};
+
+}  // namespace solvent::nn

@@ -1,0 +1,46 @@
+#pragma once
+/// What a solver may know about a recurrent cell. Solvers take functions, not modules; a cell module hands out its
+/// functions and parameters in this form, and a user's own cell is the same struct with only `step` filled.
+
+#include <cstdint>
+#include <functional>
+
+#include "solvent/core/tensor.h"
+
+namespace solvent::nn {
+
+/// Cells for which fused kernels exist; `generic` always works.
+enum class CellKind : std::uint8_t { generic, gru, elman };
+
+/// One step and its derivative in the state, for N independent rows.
+struct StepJacobian {
+  Tensor value;     ///< (N, n) next states
+  Tensor jacobian;  ///< (N, n, n), [r][i][j] = d value[r][i] / d h[r][j]; or (N, n), its diagonal
+};
+
+/// A recurrent cell as a value: h' = step(h, x, theta) on rows, h (N, n) and x (N, m).
+///
+/// The functions are stateless (all parameters are in theta), act on each row separately, and are differentiable in all
+/// arguments to any order. `theta` are the parameters at the time when the struct was made: pass it on, do not capture it.
+struct RecurrentCell {
+  using StepFn = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
+  using JacobianFn = std::function<StepJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;
+  using ProjectFn = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
+
+  CellKind kind = CellKind::generic;
+  std::int64_t state_size = 0;  ///< n
+  std::int64_t input_size = 0;  ///< m
+  Tensors theta;
+  StepFn step;
+  /// Optional closed forms; empty: a solver differentiates `step`.
+  JacobianFn jacobian;
+  JacobianFn jacobian_diagonal;
+  /// Optional: the part of a step that depends on the input only. x (..., m) -> (..., p), computed once per solve; the
+  /// functions below then take its rows (N, p) in the place of x.
+  ProjectFn project;
+  StepFn step_projected;
+  JacobianFn jacobian_projected;
+  JacobianFn jacobian_diagonal_projected;
+};
+
+}  // namespace solvent::nn
