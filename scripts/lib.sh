@@ -47,3 +47,10 @@ find_data() {
     fi
   done
 }
+
+# slowest_files <build folder>: the five slowest steps of the last build, from ninja's log (start and end in ms).
+slowest_files() {
+  [ -f "$1/.ninja_log" ] || return 0
+  awk 'NR > 1 { time[$4] = ($2 - $1) / 1000 } END { for (file in time) printf "%7.1f s  %s\n", time[file], file }' \
+    "$1/.ninja_log" | sort -rn | head -n 5
+}

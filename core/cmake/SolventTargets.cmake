@@ -78,6 +78,7 @@ function(solvent_add_library folder)
   solvent_target_defaults(${target})
   set_target_properties(${target} PROPERTIES
     EXPORT_NAME ${folder}
+    DEFINE_SYMBOL ""
     VERSION ${Solvent_VERSION}
     SOVERSION ${Solvent_VERSION_MAJOR}.${Solvent_VERSION_MINOR}
     INSTALL_RPATH "$ORIGIN"
