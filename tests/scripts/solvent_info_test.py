@@ -1,5 +1,6 @@
 """Tests of the tool solvent-info. Usage: solvent_info_test.py <path of the program>"""
 import json
+import os
 import subprocess
 import sys
 import unittest
@@ -18,6 +19,22 @@ class SolventInfoTest(unittest.TestCase):
         for key in ("solvent: ", "compiler: ", "flags: ", "BLAS: ", "vector targets: ", "threads: "):
             self.assertIn("\n" + key, "\n" + result.stdout)
         self.assertEqual(result.stdout.splitlines()[0], "solvent: " + run("--version").stdout.strip())
+
+    def test_number_of_threads_follows_the_environment_and_the_processors_allowed(self):
+        def threads(environment, processors):
+            clean = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+            result = subprocess.run([PROGRAM], capture_output=True, text=True, check=True, env={**clean, **environment},
+                                    preexec_fn=lambda: os.sched_setaffinity(0, processors))
+            return int(result.stdout.split("\nthreads: ")[1])
+
+        if "\nOpenMP: off\n" in run().stdout:
+            self.assertEqual(threads({"OMP_NUM_THREADS": "3"}, os.sched_getaffinity(0)), 1)
+            return
+        one = {min(os.sched_getaffinity(0))}
+        self.assertEqual(threads({}, one), 1)
+        self.assertLessEqual(threads({}, os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
+        self.assertEqual(threads({"OMP_NUM_THREADS": "3,2"}, os.sched_getaffinity(0)), 3)
+        self.assertEqual(threads({"OMP_NUM_THREADS": "many"}, one), 1)
 
     def test_lists_every_operation_as_json(self):
         result = run("ops", "--json")
