@@ -212,4 +212,6 @@ Tensor stop_gradient(const Tensor& x) {
 
 bool is_differentiated(const Tensor& x) noexcept { return x.defined() && box_of(x) != nullptr; }
 
+bool transform_active() noexcept { return t_levels.size > 0; }
+
 }  // namespace solvent

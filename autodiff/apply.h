@@ -29,4 +29,7 @@ SOLVENT_API Tensor stop_gradient(const Tensor& x);
 /// True if some active transform is differentiating `x`.
 SOLVENT_API bool is_differentiated(const Tensor& x) noexcept;
 
+/// True while any transform is active on this thread (so that a function might capture a differentiated tensor).
+SOLVENT_API bool transform_active() noexcept;
+
 }  // namespace solvent

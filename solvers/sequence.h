@@ -1,0 +1,192 @@
+#pragma once
+/// Recurrences h_t = f(h_{t-1}, x_t; theta), t = 1..T, evaluated step by step or in parallel over time.
+///
+///     auto cell = [](const Tensor& h, const Tensor& x, const Tensors& theta) {
+///       return tanh(matmul(h, theta[0]) + matmul(x, theta[1]));
+///     };
+///     Solution s = solve_sequence(cell, h0, xs, {w_h, w_x}, Deer{});
+///
+/// The unknown is the whole trajectory; its residual is r_t = f(h_{t-1}, x_t) - h_t. Every method stops on that residual,
+/// per sequence of the batch: a sequence that has converged leaves the active batch, so its result has the same bits
+/// whatever it is batched with (as far as the cell's own operations do). All methods reach the same fixed point; after k
+/// Jacobi or Newton steps the first k states are exact, so max_steps = T always suffices in exact arithmetic.
+///
+/// Gradients (Options::adjoint): `implicit` solves the adjoint recurrence lambda_t = g_t + J_{t+1}^T lambda_{t+1} by one
+/// reversed affine scan with the full Jacobians at the final state, also for methods that use other matrices.
+/// Derivatives of any order and mode nest.
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "solvent/autodiff/custom.h"
+#include "solvent/nn/recurrent_cell.h"
+#include "solvent/solvers/solution.h"
+
+namespace solvent::solvers {
+
+/// A cell's value (N, n) and its Jacobian (N, n, n), or the Jacobian's diagonal (N, n).
+using CellJacobian = nn::StepJacobian;
+
+/// Result of a fused kernel: states, the certificate, counters.
+struct FusedResult {
+  Tensor value;                  ///< (T, B, n)
+  std::vector<double> residual;  ///< per sequence: largest defect |r| of the recurrence, NaN or infinity as they are
+  std::vector<double> ratio;     ///< per sequence: largest |r| / (atol + rtol |h|)
+  int passes = 0;                ///< passes or Newton steps of the slowest sequence (or window)
+  int windows = 1;
+  int max_passes = 0;            ///< limit that was in force
+};
+
+/// A recurrent cell with whatever closed forms it has; only `step` is required. All functions own what they capture.
+struct SequenceCell {
+  using Step = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
+  using Jacobian = std::function<CellJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;
+  using Project = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
+  using Sequence = std::function<Tensor(const Tensor& h0, const Tensor& xs, const Tensors& theta)>;
+  /// Fused time-parallel kernels on plain CPU tensors: (h0, xs, theta, tolerance, max_passes, chunk or window).
+  using Fused = std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, double atol, double rtol,
+                                          int max_passes, std::int64_t chunk)>;
+
+  Step step;                   ///< (N, n), (N, ...), theta -> (N, n); rows are independent
+  Jacobian jacobian;           ///< closed form; empty: forward mode with n directions in one pass (jacfwd_rows)
+  Jacobian jacobian_diagonal;  ///< closed form of the diagonal; empty: taken from `jacobian`
+  Project project;             ///< part of the step that depends on x only, done once; then `step` gets its result
+  Sequence sequence;           ///< fused step-by-step evaluation over (T, B, ...)
+  Fused fused_shooting;
+  Fused fused_newton;
+  std::string name = "cell";
+};
+
+/// A cell of nn/ with all its closed forms and fused kernels. The parameters are passed separately (`cell.theta`).
+SOLVENT_API SequenceCell sequence_cell(const nn::RecurrentCell& cell);
+
+// --- methods ------------------------------------------------------------------------------------------------------------
+
+/// Step by step; the reference for all others. `fused` uses the cell's whole-sequence kernel if it has one.
+struct Sequential {
+  bool fused = true;
+};
+
+/// h <- f(shift(h), x) for all t at once (A = 0): exact prefix grows by at least one per step.
+/// `window` > 0 solves that many steps at a time (Gauss-Seidel over windows, Jacobi inside: the GS-Jacobi hybrid).
+/// Source: Song et al. 2021, "Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving", alg. 1 and 3.
+struct Jacobi {
+  std::int64_t window = 0;
+};
+
+/// Jacobi over blocks of `block` steps, sequential inside each (the Jacobi-GS hybrid): ceil(T / block) sweeps suffice, and
+/// block = T is the sequential method. Source: Song et al. 2021, alg. 3.
+struct GaussSeidel {
+  std::int64_t block = 32;
+};
+
+enum class JacobianKind : std::uint8_t { dense, diagonal };
+
+/// Newton's method on the trajectory (DEER, Lim et al. 2024, arXiv:2309.12252) in delta form: r = f(shift(h)) - h,
+/// d_t = A_t d_{t-1} + r_t, h += d, with A = (1 - damping) J. `diagonal` keeps J's diagonal (quasi-DEER, Gonzalez et al.
+/// 2024, arXiv:2407.19115): linear instead of quadratic convergence, O(n) memory per step.
+struct Deer {
+  JacobianKind jacobian = JacobianKind::dense;
+  double damping = 0.0;     ///< 0 = Newton, 1 = Jacobi
+  std::int64_t window = 0;  ///< > 0: that many steps at a time, the last state handed over; memory O(window n^2)
+  bool fused = true;        ///< use the cell's fused Newton kernel where it has one
+};
+
+/// Multiple shooting: chunks of `chunk` steps are rolled out in parallel from start states that are the previous chunks'
+/// ends, until start and end agree at every border; the mismatch is the certificate. For contracting cells one or two
+/// passes suffice; ceil(T / chunk) always do. The first pass starts `burn_in` steps early from h0.
+struct Shooting {
+  std::int64_t chunk = 0;     ///< 0: chosen from T and the batch
+  std::int64_t burn_in = -1;  ///< < 0: 64 steps, at most a chunk
+  bool fused = true;
+};
+
+using SequenceMethod = std::variant<Sequential, Jacobi, GaussSeidel, Deer, Shooting>;
+
+/// "sequential", "jacobi", "gauss_seidel", "deer", "quasi_deer", "shooting".
+SOLVENT_API std::string name_of(const SequenceMethod& method);
+
+/// Evaluates the recurrence.
+///
+/// @param cell   SequenceCell, or a callable step(h (N, n), x (N, ...), theta) -> (N, n) acting on rows independently. It is
+///               kept for derivatives: capture by value only (by_value), pass differentiable tensors in theta.
+/// @param h0     (B, n) state before step 1.
+/// @param xs     (T, B, ...) inputs.
+/// @param theta  parameters.
+/// @return       value (T, B, n); row t is the state after step t.
+/// @throws ShapeError for T == 0 or shapes that disagree; SolverError as asked by options; AutodiffError for captures.
+SOLVENT_API Solution solve_sequence(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const Tensors& theta,
+                                    const SequenceMethod& method = Deer{}, const Options& options = {});
+
+/// The same for a cell of nn/: `solve_sequence(gru.functions(), h0, xs)` with the parameters it carries.
+SOLVENT_API Solution solve_sequence(const nn::RecurrentCell& cell, const Tensor& h0, const Tensor& xs,
+                                    const SequenceMethod& method = Deer{}, const Options& options = {});
+
+template <OwningCallable F>
+  requires std::is_invocable_r_v<Tensor, F&, const Tensor&, const Tensor&, const Tensors&>
+Solution solve_sequence(F step, const Tensor& h0, const Tensor& xs, const Tensors& theta,
+                        const SequenceMethod& method = Deer{}, const Options& options = {}) {
+  SequenceCell cell;
+  cell.step = std::move(step);
+  return solve_sequence(cell, h0, xs, theta, method, options);
+}
+
+/// Residual f(h_{t-1}, x_t) - h_t of a trajectory hs (T, B, n): an independent check of any solution.
+SOLVENT_API Tensor sequence_residual(const SequenceCell& cell, const Tensor& hs, const Tensor& h0, const Tensor& xs,
+                                     const Tensors& theta);
+
+// --- one step at a time (to draw iterates, or to build a method of one's own) ---------------------------------------------
+
+/// A sequence problem with its inputs flattened to rows once.
+class SOLVENT_API SequenceProblem {
+ public:
+  SequenceProblem(const SequenceCell& cell, Tensor h0, const Tensor& xs, Tensors theta);
+
+  [[nodiscard]] std::int64_t length() const noexcept { return t_; }
+  [[nodiscard]] std::int64_t batch() const noexcept { return b_; }
+  [[nodiscard]] std::int64_t state_size() const noexcept { return n_; }
+  [[nodiscard]] const Tensor& h0() const noexcept { return h0_; }
+
+  /// f(h_{t-1}, x_t) for all t: (T, B, n).
+  [[nodiscard]] Tensor evaluate(const Tensor& hs) const;
+  /// The same with Jacobians (T, B, n, n), or diagonals (T, B, n).
+  [[nodiscard]] CellJacobian linearize(const Tensor& hs, JacobianKind kind) const;
+  /// f on any rows: states (N, n), rows of inputs numbered by t * B + b given as (N, ...).
+  [[nodiscard]] Tensor step(const Tensor& h, const Tensor& x) const;
+  /// Inputs as the step takes them: (T, B, ...), projected if the cell projects.
+  [[nodiscard]] const Tensor& inputs() const noexcept { return xs_; }
+  /// Rows [first, first + count) in time, starting from `h0`.
+  [[nodiscard]] SequenceProblem window(std::int64_t first, std::int64_t count, Tensor h0) const;
+  /// The sequences with these indices.
+  [[nodiscard]] SequenceProblem subset(const std::vector<int>& items) const;
+  /// The default initial guess: h0 at every step, (T, B, n).
+  [[nodiscard]] Tensor default_guess() const;
+  /// (h0, h_1..h_{T-1}) as (T, B, n).
+  [[nodiscard]] Tensor shifted(const Tensor& hs) const;
+
+ private:
+  SequenceProblem() = default;
+  [[nodiscard]] Tensor rows(const Tensor& t) const;
+
+  SequenceCell cell_;
+  Tensor h0_, xs_;
+  Tensors theta_;
+  std::int64_t t_ = 0, b_ = 0, n_ = 0;
+};
+
+/// Iterate and residual r = f(shift(h)) - h, both (T, B, n). After a sweep of GaussSeidel or Shooting the residual is zero
+/// inside the chunks by construction, and only the rows at their borders are kept: (chunks, B, n).
+struct SequenceState {
+  Tensor h;
+  Tensor residual;
+  Tensor reference;  ///< rows of h that `residual` belongs to
+};
+
+/// One step of a method: state -> state with the residual of the new iterate. Sequential converges in one.
+SOLVENT_API SequenceState begin(const SequenceProblem& problem, Tensor guess);
+SOLVENT_API SequenceState step(const SequenceMethod& method, const SequenceProblem& problem, const SequenceState& state,
+                               Stats& stats);
+
+}  // namespace solvent::solvers
