@@ -191,8 +191,11 @@ inline void end_streaming() noexcept {
 
 // --- transposes -----------------------------------------------------------------------------------------------------
 
-constexpr std::int64_t kTileElements = 1024;  // at most 8 KiB in L1
-constexpr std::int64_t kTileEdge = 32;
+// A tile side of 256 bytes is what DRAM wants: shorter pieces of rows cost a new page each time. When one side of the
+// plane is shorter than that, the tile grows along the other, within kNarrowBytes.
+constexpr std::int64_t kEdgeBytes = 256;
+constexpr std::int64_t kNarrowBytes = 8 << 10;
+constexpr std::int64_t kTileBytes = 16 << 10;  // half of L1
 
 // Columns 0..3 of rows 0..3 of `src` become rows of `to`.
 inline void transpose_block(const std::uint32_t* src, std::int64_t src_stride, std::uint32_t* to,
@@ -229,35 +232,69 @@ inline void transpose_block(const std::uint8_t* src, std::int64_t src_stride, st
     for (std::int64_t j = 0; j < 4; ++j) to[i * to_stride + j] = src[j * src_stride + i];
 }
 
-// dst[i * dst_stride + j] = src[j * src_stride + i] for i < h, j < w; h * w <= kTileElements.
+// to[i * w + j] = src[j * src_stride + i] for i < h, first <= j < first + W: the columns of a tile that fill no block.
+template <int W, class T>
+inline void transpose_columns(const T* __restrict src, std::int64_t src_stride, T* __restrict to, std::int64_t w,
+                              std::int64_t h) noexcept {
+  for (std::int64_t i = 0; i < h; ++i)
+    for (int j = 0; j < W; ++j) to[i * w + j] = src[j * src_stride + i];
+}
+
+// The same for H rows and columns j < w.
+template <int H, class T>
+inline void transpose_rows(const T* __restrict src, std::int64_t src_stride, T* __restrict to, std::int64_t to_stride,
+                           std::int64_t w) noexcept {
+  for (std::int64_t j = 0; j < w; ++j)
+    for (int i = 0; i < H; ++i) to[i * to_stride + j] = src[j * src_stride + i];
+}
+
+// to[i * w + j] = src[j * src_stride + i] for i < h, j < w. `ahead` elements further in every row of `src` are fetched
+// for the next tile (0: there is none).
+template <class T>
+void transpose_to_buffer(const T* src, std::int64_t src_stride, T* to, std::int64_t h, std::int64_t w,
+                         std::int64_t ahead) noexcept {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t h4 = h / 4 * 4;
+  const std::int64_t w4 = w / 4 * 4;
+  for (std::int64_t j = 0; j < w4; j += 4) {
+    const T* rows = src + j * src_stride;
+    if (ahead > 0)
+      for (std::int64_t i = ahead; i < ahead + h; i += kLine)
+        for (std::int64_t q = 0; q < 4; ++q) __builtin_prefetch(rows + q * src_stride + i);
+    for (std::int64_t i = 0; i < h4; i += 4) transpose_block(rows + i, src_stride, to + i * w + j, w);
+  }
+  const T* last = src + w4 * src_stride;
+  switch (w - w4) {
+    case 1: transpose_columns<1>(last, src_stride, to + w4, w, h4); break;
+    case 2: transpose_columns<2>(last, src_stride, to + w4, w, h4); break;
+    case 3: transpose_columns<3>(last, src_stride, to + w4, w, h4); break;
+    default: break;
+  }
+  switch (h - h4) {
+    case 1: transpose_rows<1>(src + h4, src_stride, to + h4 * w, w, w); break;
+    case 2: transpose_rows<2>(src + h4, src_stride, to + h4 * w, w, w); break;
+    case 3: transpose_rows<3>(src + h4, src_stride, to + h4 * w, w, w); break;
+    default: break;
+  }
+}
+
+// dst[i * dst_stride + j] = src[j * src_stride + i] for i < h, j < w.
 //
 // Through a buffer, so that each line of `src` is read at once and each line of `dst` written at once: with strides that
 // are large powers of two all rows of a tile share a few cache sets, and lines would be evicted half used.
 template <class T>
 void transpose_tile(const T* src, std::int64_t src_stride, T* dst, std::int64_t dst_stride, std::int64_t h, std::int64_t w,
-                    bool stream) noexcept {
-  alignas(64) T buffer[kTileElements];
-  const std::int64_t h4 = h / 4 * 4;
-  const std::int64_t w4 = w / 4 * 4;
-  for (std::int64_t j = 0; j < w4; j += 4) {
-    for (std::int64_t i = 0; i < h4; i += 4)
-      transpose_block(src + j * src_stride + i, src_stride, buffer + i * w + j, w);
-    for (std::int64_t i = h4; i < h; ++i)
-      for (std::int64_t q = j; q < j + 4; ++q) buffer[i * w + q] = src[q * src_stride + i];
-  }
-  for (std::int64_t j = w4; j < w; ++j)
-    for (std::int64_t i = 0; i < h; ++i) buffer[i * w + j] = src[j * src_stride + i];
-
-  if (dst_stride == w && !stream) {
-    std::memcpy(dst, buffer, static_cast<std::size_t>(h * w) * sizeof(T));
-    return;
-  }
+                    std::int64_t ahead, bool stream) noexcept {
+  if (dst_stride == w && !stream) return transpose_to_buffer(src, src_stride, dst, h, w, ahead);
+  alignas(64) T buffer[kTileBytes / sizeof(T)];
+  transpose_to_buffer(src, src_stride, buffer, h, w, ahead);
+  const auto bytes = static_cast<std::size_t>(w) * sizeof(T);
   for (std::int64_t i = 0; i < h; ++i) {
-    const auto bytes = static_cast<std::size_t>(w) * sizeof(T);
     if (stream) {
       stream_lines(dst + i * dst_stride, buffer + i * w, bytes);
     } else {
-      copy_run(reinterpret_cast<std::byte*>(dst + i * dst_stride), reinterpret_cast<const std::byte*>(buffer + i * w), bytes);
+      copy_run(reinterpret_cast<std::byte*>(dst + i * dst_stride), reinterpret_cast<const std::byte*>(buffer + i * w),
+               bytes);
     }
   }
 }
@@ -266,14 +303,18 @@ void transpose_tile(const T* src, std::int64_t src_stride, T* dst, std::int64_t 
 template <class T>
 void copy_transposed(Axes outer, const Axis& unit, const Axis& inner, const T* src, T* dst) noexcept {
   const std::int64_t total = outer.total() * unit.extent * inner.extent;
-  // Square tiles, or longer ones when the other side is short.
-  std::int64_t h = std::min(unit.extent, kTileEdge);
-  const std::int64_t w = std::min(inner.extent, kTileElements / h);
-  const std::int64_t width = inner.extent < kTileEdge ? inner.extent : h < kTileEdge ? w : kTileEdge;
-  if (width < kTileEdge) h = std::min(unit.extent, kTileElements / width);
+  const auto size = static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t edge = kEdgeBytes / size;
+  const std::int64_t narrow = kNarrowBytes / size;
+  std::int64_t h = std::min(unit.extent, std::min(edge, kTileBytes / kEdgeBytes));
+  std::int64_t width = std::min(inner.extent, edge);
+  if (2 * width <= edge)
+    h = std::min(unit.extent, narrow / width);
+  else if (2 * h <= edge)
+    width = std::min(inner.extent, narrow / h);
+  const bool is_wide = h * size >= kEdgeBytes && width * size >= kEdgeBytes;
   const std::int64_t rows = (unit.extent + h - 1) / h;
   const std::int64_t columns = (inner.extent + width - 1) / width;
-  const auto size = static_cast<std::int64_t>(sizeof(T));
   const bool lines = reinterpret_cast<std::uintptr_t>(dst) % 64 == 0 && width * size % 64 == 0 &&
                      inner.extent * size % 64 == 0 && unit.dst * size % 64 == 0 &&
                      std::all_of(outer.axis, outer.axis + outer.rank, [&](const Axis& a) { return a.dst * size % 64 == 0; });
@@ -286,7 +327,7 @@ void copy_transposed(Axes outer, const Axis& unit, const Axis& inner, const T* s
       const std::int64_t i = tile % rows * h;
       const std::int64_t j = tile / rows * width;
       transpose_tile(src + plane.src + i + j * inner.src, inner.src, dst + plane.dst + i * unit.dst + j, unit.dst,
-                     std::min(h, unit.extent - i), std::min(width, inner.extent - j), stream);
+                     std::min(h, unit.extent - i), std::min(width, inner.extent - j), is_wide && i + h < unit.extent ? h : 0, stream);
       if (++tile == rows * columns) {
         tile = 0;
         plane.next();
