@@ -109,7 +109,6 @@ inline constexpr int kLogicalFnCount = static_cast<int>(LogicalFn::logical_xor) 
 enum class PredicateFn : std::uint8_t { is_finite, is_nan, is_inf };
 inline constexpr int kPredicateFnCount = static_cast<int>(PredicateFn::is_inf) + 1;
 
-inline constexpr double kSqrtHalf = 0.70710678118654752440;
 inline constexpr double kTwoOverSqrtPi = 1.1283791670955125739;
 inline constexpr double kOneOverSqrtTwoPi = 0.39894228040143267794;
 inline constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
@@ -138,7 +137,7 @@ SOLVENT_HD T sigmoid_slope(T x) {
 /// Normal distribution function and density.
 template <class T>
 SOLVENT_HD T normal_cdf(T x) {
-  return T{0.5} * std::erfc(-static_cast<T>(kSqrtHalf) * x);
+  return T{0.5} * std::erfc(-std::sqrt(T{0.5}) * x);
 }
 template <class T>
 SOLVENT_HD T normal_pdf(T x) {

@@ -25,33 +25,18 @@
 HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
 
-/// An operand as a stream of vectors: an array, or one value repeated. It must not be copied (it may point into itself).
-template <class D>
-class Operand {
- public:
-  using T = hn::TFromD<D>;
-  HWY_INLINE Operand(D d, const T* p, std::int64_t stride) : p_(p), step_(stride == 0 ? 0 : hn::Lanes(d)) {
-    if (stride == 0) {
-      hn::Store(hn::Set(d, *p), d, repeated_);
-      p_ = repeated_;
-    }
-  }
-  Operand(const Operand&) = delete;
-  Operand& operator=(const Operand&) = delete;
-
-  /// The next vector; `first` its leading `count` elements.
-  HWY_INLINE hn::Vec<D> next(D d) {
-    const auto v = hn::LoadU(d, p_);
-    p_ += step_;
-    return v;
-  }
-  HWY_INLINE hn::Vec<D> first(D d, std::size_t count) const { return load_first(d, p_, count); }
-
- private:
-  const T* p_;
-  std::size_t step_;
-  HWY_ALIGN T repeated_[hn::MaxLanes(D())];
+/// An operand as a sequence of vectors: an array, or one value repeated. `repeated` is room for a vector.
+template <class T>
+struct Operand {
+  const T* p;
+  std::size_t step;
 };
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE Operand<T> operand(D d, const T* p, std::int64_t stride, T* repeated) {
+  if (stride != 0) return {p, hn::Lanes(d)};
+  hn::Store(hn::Set(d, *p), d, repeated);
+  return {repeated, 0};
+}
 
 template <BinaryFn kFn, class T>
 void binary_loop(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y, std::int64_t n,
@@ -61,24 +46,27 @@ void binary_loop(const T* a, std::int64_t stride_a, const T* b, std::int64_t str
   const std::size_t count = static_cast<std::size_t>(n);
   const auto pa = hn::Set(d, static_cast<T>(p.a));
   const auto pb = hn::Set(d, static_cast<T>(p.b));
+  const bool stream = p.stream;
   if (count == 0) return;  // a repeated operand is read once in any case
-  Operand<decltype(d)> first(d, a, stride_a);
-  Operand<decltype(d)> second(d, b, stride_b);
+  HWY_ALIGN T repeated_a[hn::MaxLanes(d)];
+  HWY_ALIGN T repeated_b[hn::MaxLanes(d)];
+  auto [at_a, step_a] = operand(d, a, stride_a, repeated_a);
+  auto [at_b, step_b] = operand(d, b, stride_b, repeated_b);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto va = first.next(d);
-    const auto v = HWY_NAMESPACE::binary<kFn>(d, va, second.next(d), pa, pb);
-    if (p.stream) {
+  for (; i + lanes <= count; i += lanes, at_a += step_a, at_b += step_b) {
+    const auto v = HWY_NAMESPACE::binary<kFn>(d, hn::LoadU(d, at_a), hn::LoadU(d, at_b), pa, pb);
+    if (stream) {
       hn::Stream(v, d, y + i);
     } else {
       hn::StoreU(v, d, y + i);
     }
   }
   if (i < count) {
-    const auto va = first.first(d, count - i);
-    store_first(d, HWY_NAMESPACE::binary<kFn>(d, va, second.first(d, count - i), pa, pb), y + i, count - i);
+    const auto va = load_first(d, at_a, count - i);
+    const auto vb = load_first(d, at_b, count - i);
+    store_first(d, HWY_NAMESPACE::binary<kFn>(d, va, vb, pa, pb), y + i, count - i);
   }
-  if (p.stream) hwy::FlushStream();
+  if (stream) hwy::FlushStream();
 }
 
 template <class T, std::size_t... I>
@@ -101,16 +89,18 @@ void compare_loop(const T* a, std::int64_t stride_a, const T* b, std::int64_t st
   const std::size_t lanes = hn::Lanes(d);
   const std::size_t count = static_cast<std::size_t>(n);
   if (count == 0) return;
-  Operand<decltype(d)> first(d, a, stride_a);
-  Operand<decltype(d)> second(d, b, stride_b);
+  HWY_ALIGN T repeated_a[hn::MaxLanes(d)];
+  HWY_ALIGN T repeated_b[hn::MaxLanes(d)];
+  auto [at_a, step_a] = operand(d, a, stride_a, repeated_a);
+  auto [at_b, step_b] = operand(d, b, stride_b, repeated_b);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto va = first.next(d);
-    hn::StoreU(mask_to_bytes(d, HWY_NAMESPACE::compare<kFn>(va, second.next(d))), d8, y + i);
+  for (; i + lanes <= count; i += lanes, at_a += step_a, at_b += step_b) {
+    const auto mask = HWY_NAMESPACE::compare<kFn>(hn::LoadU(d, at_a), hn::LoadU(d, at_b));
+    hn::StoreU(mask_to_bytes(d, mask), d8, y + i);
   }
   if (i < count) {
-    const auto va = first.first(d, count - i);
-    const auto mask = HWY_NAMESPACE::compare<kFn>(va, second.first(d, count - i));
+    const auto va = load_first(d, at_a, count - i);
+    const auto mask = HWY_NAMESPACE::compare<kFn>(va, load_first(d, at_b, count - i));
     store_first(d8, mask_to_bytes(d, mask), y + i, count - i);
   }
 }
@@ -148,19 +138,21 @@ void select_loop(const std::uint8_t* condition, std::int64_t stride_c, const T* 
   const std::size_t lanes = hn::Lanes(d);
   const std::size_t count = static_cast<std::size_t>(n);
   if (count == 0) return;
-  Operand<decltype(d8)> where(d8, condition, stride_c);
-  Operand<decltype(d)> first(d, a, stride_a);
-  Operand<decltype(d)> second(d, b, stride_b);
+  HWY_ALIGN std::uint8_t repeated_c[hn::MaxLanes(d)];
+  auto [at_c, step_c] = operand(d8, condition, stride_c, repeated_c);
+  HWY_ALIGN T repeated_a[hn::MaxLanes(d)];
+  HWY_ALIGN T repeated_b[hn::MaxLanes(d)];
+  auto [at_a, step_a] = operand(d, a, stride_a, repeated_a);
+  auto [at_b, step_b] = operand(d, b, stride_b, repeated_b);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto mask = mask_from_bytes(d, where.next(d8));
-    const auto va = first.next(d);
-    hn::StoreU(hn::IfThenElse(mask, va, second.next(d)), d, y + i);
+  for (; i + lanes <= count; i += lanes, at_c += step_c, at_a += step_a, at_b += step_b) {
+    const auto mask = mask_from_bytes(d, hn::LoadU(d8, at_c));
+    hn::StoreU(hn::IfThenElse(mask, hn::LoadU(d, at_a), hn::LoadU(d, at_b)), d, y + i);
   }
   if (i < count) {
-    const auto mask = mask_from_bytes(d, where.first(d8, count - i));
-    const auto va = first.first(d, count - i);
-    store_first(d, hn::IfThenElse(mask, va, second.first(d, count - i)), y + i, count - i);
+    const auto mask = mask_from_bytes(d, load_first(d8, at_c, count - i));
+    const auto va = load_first(d, at_a, count - i);
+    store_first(d, hn::IfThenElse(mask, va, load_first(d, at_b, count - i)), y + i, count - i);
   }
 }
 SelectKernel<float> select_float() { return &select_loop<float>; }
@@ -178,16 +170,17 @@ void logical_loop(const std::uint8_t* a, std::int64_t stride_a, const std::uint8
     if constexpr (kFn == LogicalFn::logical_or) return hn::Or(va, vb);
     if constexpr (kFn == LogicalFn::logical_xor) return hn::Xor(va, vb);
   };
-  Operand<decltype(d)> first(d, a, stride_a);
-  Operand<decltype(d)> second(d, b, stride_b);
+  HWY_ALIGN std::uint8_t repeated_a[hn::MaxLanes(d)];
+  HWY_ALIGN std::uint8_t repeated_b[hn::MaxLanes(d)];
+  auto [at_a, step_a] = operand(d, a, stride_a, repeated_a);
+  auto [at_b, step_b] = operand(d, b, stride_b, repeated_b);
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto va = first.next(d);
-    hn::StoreU(apply(va, second.next(d)), d, y + i);
+  for (; i + lanes <= count; i += lanes, at_a += step_a, at_b += step_b) {
+    hn::StoreU(apply(hn::LoadU(d, at_a), hn::LoadU(d, at_b)), d, y + i);
   }
   if (i < count) {
-    const auto va = first.first(d, count - i);
-    store_first(d, apply(va, second.first(d, count - i)), y + i, count - i);
+    const auto va = load_first(d, at_a, count - i);
+    store_first(d, apply(va, load_first(d, at_b, count - i)), y + i, count - i);
   }
 }
 template <std::size_t... I>

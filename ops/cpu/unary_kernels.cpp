@@ -31,17 +31,18 @@ void unary_loop(const T* x, T* y, std::int64_t n, KernelParams p) noexcept {
   const std::size_t count = static_cast<std::size_t>(n);
   const auto a = hn::Set(d, static_cast<T>(p.a));
   const auto b = hn::Set(d, static_cast<T>(p.b));
+  const bool stream = p.stream;
   std::size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const auto v = HWY_NAMESPACE::unary<kFn>(d, hn::LoadU(d, x + i), a, b);
-    if (p.stream) {
+    if (stream) {
       hn::Stream(v, d, y + i);
     } else {
       hn::StoreU(v, d, y + i);
     }
   }
   if (i < count) store_first(d, HWY_NAMESPACE::unary<kFn>(d, load_first(d, x + i, count - i), a, b), y + i, count - i);
-  if (p.stream) hwy::FlushStream();
+  if (stream) hwy::FlushStream();
 }
 
 template <class T, std::size_t... I>

@@ -42,7 +42,7 @@ struct FloatTraits<float> {
   static constexpr float kExpMin = -105.0f;  // e^x rounds to 0 before
   static constexpr float kExpm1Min = -18.0f;  // e^x - 1 rounds to -1 before
   static constexpr float kTanhMax = 9.5f;     // tanh rounds to 1 before
-  static constexpr float kGaussMax = 13.2f;   // e^(-x^2/2) is a normal number up to here
+  static constexpr float kGaussMax = 13.25f;  // e^(-x^2/2) is below the normal numbers from here on
   static constexpr float kErfMax = 4.2f;      // erf rounds to 1 before
   static constexpr Bits kSqrtHalfBits = 0x3F3504F3u;
   static constexpr Bits kOneBits = 0x3F800000u;
@@ -64,7 +64,7 @@ struct FloatTraits<double> {
   static constexpr double kExpMin = -746.0;
   static constexpr double kExpm1Min = -38.0;
   static constexpr double kTanhMax = 20.0;
-  static constexpr double kGaussMax = 37.6;
+  static constexpr double kGaussMax = 37.66;
   static constexpr double kErfMax = 6.2;
   static constexpr Bits kSqrtHalfBits = 0x3FE6A09E667F3BCDull;
   static constexpr Bits kOneBits = 0x3FF0000000000000ull;
@@ -115,20 +115,22 @@ HWY_INLINE V every_second(D d, V x2, const double (&c)[N]) {
 
 /// c[0] + c[1] x + ...; even and odd powers are independent chains (half the latency of Horner's rule).
 template <class D, class V, std::size_t N>
-HWY_INLINE V polynomial(D d, V x, const double (&c)[N]) {
-  const V x2 = hn::Mul(x, x);
+HWY_INLINE V polynomial(D d, V x, V x2, const double (&c)[N]) {
   return hn::MulAdd(every_second<1>(d, x2, c), x, every_second<0>(d, x2, c));
+}
+template <class D, class V, std::size_t N>
+HWY_INLINE V polynomial(D d, V x, const double (&c)[N]) {
+  return polynomial(d, x, hn::Mul(x, x), c);
 }
 
 // --- exponentials -------------------------------------------------------------------------------------------------------
 
-/// e^r - 1 for |r| <= ln(2)/2. Maximum error relative to e^r: 2^-28 (float), 2^-58 (double).
+/// (e^r - 1 - r) / r^2 for |r| <= ln(2)/2. Maximum error, relative to e^r and times r^2: 2^-28 (float), 2^-64 (double).
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V expm1_reduced(D d, V r) {
-  const V r2 = hn::Mul(r, r);
+HWY_INLINE V expm1_quotient(D d, V r, V r2) {
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
     constexpr double kC[] = {0.49999994, 0.1666652, 0.041668393, 0.00836878, 0.0013814496};
-    return hn::MulAdd(polynomial(d, r, kC), r2, r);
+    return polynomial(d, r, r2, kC);
   } else {
     constexpr double kC[] = {0.5,
                              0.16666666666666682,
@@ -141,8 +143,15 @@ HWY_INLINE V expm1_reduced(D d, V r) {
                              2.7557583348031e-07,
                              2.511214241974019e-08,
                              2.0826375035717487e-09};
-    return hn::MulAdd(polynomial(d, r, kC), r2, r);
+    return polynomial(d, r, r2, kC);
   }
+}
+
+/// e^r - 1 on the same interval.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V expm1_reduced(D d, V r) {
+  const V r2 = hn::Mul(r, r);
+  return hn::MulAdd(expm1_quotient(d, r, r2), r2, r);
 }
 
 /// x = n ln(2) + r. `shifted` holds n + offset in its low mantissa bits.
@@ -167,14 +176,6 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V power_of_two(D d, V shifted) {
   const hn::RebindToUnsigned<D> du;
   return hn::BitCast(d, hn::ShiftLeft<Traits<D>::kMantissaBits>(hn::BitCast(du, shifted)));
-}
-
-/// e^(x + low) where the result is a normal number; `low` is a small correction of x.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp_normal(D d, V x, V low) {
-  const auto [shifted, r] = reduce_exponent(d, x, Traits<D>::kBias);
-  const V scale = power_of_two(d, shifted);
-  return hn::MulAdd(expm1_reduced(d, hn::Add(r, low)), scale, scale);
 }
 
 /// e^x for x <= kExpMax, down to the smallest denormal: the exponent is split in two factors.
@@ -308,48 +309,108 @@ HWY_INLINE V log1p(D d, V x) {
   return hn::IfThenElse(regular, y, special);
 }
 
-/// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
+/// log(1 + e^x) = max(x, 0) + log(1 + e) with e = e^-|x| <= 1, s = e / (2 + e): log(1 + e) = 2s + s R(s^2) as above, on a
+/// longer interval. Error of the fit: 2^-33, 2^-64.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V softplus(D d, V x) {
+  const V two = constant(d, 2.0);
   const V e = exp_bounded_above(d, hn::Neg(hn::Abs(x)));
-  return hn::Add(at_least(d, 0.0, x), log1p_normal(d, e));
+  const V s = hn::Div(e, hn::Add(two, e));
+  const V z = hn::Mul(s, s);
+  V ratio;
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    constexpr double kC[] = {0.666666756140765, 0.3999887831364929, 0.2861687404724508, 0.2142772886264255,
+                             0.2430080389103604};
+    ratio = polynomial(d, z, kC);
+  } else {
+    constexpr double kC[] = {0.6666666666666667,  0.3999999999999398,  0.28571428572510016, 0.22222222125470764,
+                             0.18181823202933145, 0.1538445193133415,  0.13336805840909569, 0.11715950350095017,
+                             0.10972569434209364, 0.06994235521013122, 0.1646765564631168};
+    ratio = polynomial(d, z, kC);
+  }
+  return hn::Add(at_least(d, 0.0, x), hn::MulAdd(hn::Mul(s, z), ratio, hn::Add(s, s)));
 }
 
 // --- error function and normal distribution -----------------------------------------------------------------------------
 
-/// e^(z^2) erfc(z) for 0 <= z (float: <= 10.3, double: <= 27.5), as u P(u) with u = 1 / (1 + p z), p = 0.35 or 0.25.
-/// The argument is x = sqrt(2) z if kScaled, so that the normal distribution needs no multiplication.
-/// Maximum relative error: 2^-27 (float), 2^-58 (double).
-template <bool kScaled, class D, class V = hn::Vec<D>>
-HWY_INLINE V scaled_erfc(D d, V x) {
-  constexpr double kUnit = kScaled ? 0.70710678118654752440 : 1.0;
-  const V one = constant(d, 1.0);
+/// e^(x^2/2) Phi(-x) = e^(x^2/2) erfc(x / sqrt(2)) / 2 for x in [0, 13.3] (float) or [0, 37.7] (double), as N(x) / D(x).
+/// All coefficients are positive: no cancellation, every factor is accurate. Maximum relative error: 2^-27.6, 2^-60.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V scaled_normal_tail(D d, V x) {
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    constexpr double kC[] = {0.19748159715851024, 0.19717826816043713, 0.18758878117122338, 0.15257648535884324,
-                             0.1422047657877097,  0.09386899189556154, -0.03562837876943733, 0.18719631249367047,
-                             -0.16129029525911115, 0.038823479424514334};
-    const V u = hn::Div(one, hn::MulAdd(constant(d, 0.35 * kUnit), x, one));
-    return hn::Mul(u, polynomial(d, u, kC));
+    constexpr double kN[] = {0.5000000024851068, 0.43568667395938016, 0.18130704554360302, 0.03998427551437582,
+                             0.004020207720583687};
+    constexpr double kD[] = {1.0,                1.6692582670400664,  1.1944853534743132,
+                             0.4643810955459806, 0.10023309672968027, 0.010077023126124351};
+    return hn::Div(polynomial(d, x, kN), polynomial(d, x, kD));
   } else {
-    constexpr double kC[] = {0.14104739587982423,  0.14104739633824034,  0.1366396514910053,    0.1278244432320983,
-                             0.11501121650363576,  0.09906399749775086,  0.08087024578958778,   0.063562454769118,
-                             0.04015249614840556,  0.04499753083205508,  -0.026843408167249644, 0.10101369722152258,
-                             -0.15328372603520304, 0.1839719104136902,   -0.12801174002710414,  -0.03621297722862643,
-                             0.22325797613458445,  -0.32144541377379504, 0.2784739145606159,    -0.1565308107101143,
-                             0.05593495889215957,  -0.01161448348167154, 0.0010732737194702401};
-    const V u = hn::Div(one, hn::MulAdd(constant(d, 0.25 * kUnit), x, one));
-    return hn::Mul(u, polynomial(d, u, kC));
+    constexpr double kN[] = {0.5,
+                             0.8270274673369274,
+                             0.6782112717002042,
+                             0.35626810029589,
+                             0.13151905503574501,
+                             0.035488802533525314,
+                             0.007079313364214053,
+                             0.0010321157810444612,
+                             0.0001056527384543457,
+                             6.905267675497629e-06,
+                             2.2151254361288203e-07};
+    constexpr double kD[] = {1.0,
+                             2.4519394954767204,
+                             2.8127872108640433,
+                             1.9968074614933222,
+                             0.9769879048813467,
+                             0.3468904696298777,
+                             0.09150974889616033,
+                             0.018008928676260874,
+                             0.002604439538881415,
+                             0.0002653873911033531,
+                             1.7308939199331467e-05,
+                             5.552496050053355e-07};
+    return hn::Div(polynomial(d, x, kN), polynomial(d, x, kD));
   }
 }
 
-/// e^(factor x^2) with the rounding error of x^2 carried along (it would otherwise be multiplied by the exponent).
-/// `factor` is -1 or -1/2, so its products are exact.
+/// e^(z^2) erfc(z) for z in [1, 4.2] (float) or [1, 6.2] (double). Maximum relative error: 2^-22, 2^-58 (there erfc is below
+/// 0.16 and is subtracted from 1).
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V gaussian(D d, V x, double factor) {
-  const V f = constant(d, factor);
-  const V square = hn::Mul(x, x);
-  const V error = hn::MulSub(x, x, square);
-  return exp_normal(d, hn::Mul(f, square), hn::Mul(f, error));
+HWY_INLINE V scaled_erfc(D d, V z) {
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    constexpr double kN[] = {1.0040086373247137, 0.8415865862075215, 0.30920918890997906};
+    constexpr double kD[] = {1.0, 1.9919011802609667, 1.5000155009409664, 0.5475757474651924};
+    return hn::Div(polynomial(d, z, kN), polynomial(d, z, kD));
+  } else {
+    constexpr double kN[] = {0.9999999913235255, 1.8506933411416722,  1.6884198395951626,   0.9538740124996161,
+                             0.3570487770259126, 0.08859571798113344, 0.013627545290075406, 0.0010321493978407393};
+    constexpr double kD[] = {1.0,
+                             2.9790724138560836,
+                             4.0499435827352945,
+                             3.296924679478192,
+                             1.7683058849465316,
+                             0.64492905153746,
+                             0.15794656797847625,
+                             0.024154194194702043,
+                             0.0018294371897143798};
+    return hn::Div(polynomial(d, z, kN), polynomial(d, z, kD));
+  }
+}
+
+/// e^(-x^2/2) for 0 <= x <= kGaussMax, 0 where it is not a normal number. The rounding error of x^2, which the exponential
+/// would magnify, is carried along. Ordered for short latency: this is the critical path of gelu.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V gaussian(D d, V x) {
+  using F = Traits<D>;
+  const V rounder = hn::Set(d, F::kRounder + static_cast<hn::TFromD<D>>(F::kBias));
+  const V half = hn::Mul(constant(d, -0.5), x);
+  const V h = hn::Mul(half, x);
+  const V shifted = hn::MulAdd(h, constant(d, 1.4426950408889634074), rounder);
+  const V error = hn::MulSub(half, x, h);
+  const V n = hn::Sub(shifted, rounder);
+  const V scale = power_of_two(d, shifted);  // n = -bias, reached at kGaussMax, gives 0
+  const V low = hn::NegMulAdd(n, hn::Set(d, F::kLn2Lo), error);
+  const V r = hn::Add(hn::NegMulAdd(n, hn::Set(d, F::kLn2Hi), h), low);
+  const V r2 = hn::Mul(r, r);
+  return hn::MulAdd(expm1_quotient(d, r, r2), hn::Mul(scale, r2), hn::MulAdd(scale, r, scale));
 }
 
 template <class D, class V = hn::Vec<D>>
@@ -357,40 +418,40 @@ HWY_INLINE V erf(D d, V x) {
   const V a = at_most(d, Traits<D>::kErfMax, hn::Abs(x));
   const V z = hn::Mul(a, a);
   V small;
-  if constexpr (sizeof(hn::TFromD<D>) == 4) {  // erf(x) / x for |x| < 1: errors 2^-34, 2^-62
-    constexpr double kC[] = {1.1283792,    -0.37612638,   0.11283782,   -0.0268654,
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {  // erf(x) / x - 1 for |x| < 1: errors 2^-34, 2^-62
+    constexpr double kC[] = {0.12837917,   -0.37612638,   0.11283782,   -0.0268654,
                              0.005220946,  -0.0008482833, 0.0001125696, -9.641507e-06};
-    small = hn::Mul(a, polynomial(d, z, kC));
+    small = hn::MulAdd(a, polynomial(d, z, kC), a);
   } else {
-    constexpr double kC[] = {1.1283791670955126,      -0.3761263890318375,    0.11283791670954858,
+    constexpr double kC[] = {0.1283791670955126,      -0.3761263890318375,    0.11283791670954858,
                              -0.02686617064507296,    0.00522397762478137,    -0.0008548326978765149,
                              0.00012055331037551108,  -1.4925593518728226e-05, 1.6460972954153765e-06,
                              -1.635002619207727e-07,  1.4657883530919653e-08, -1.136567067182716e-09,
                              5.945255584223488e-11};
-    small = hn::Mul(a, polynomial(d, z, kC));
+    small = hn::MulAdd(a, polynomial(d, z, kC), a);
   }
-  const V large = hn::NegMulAdd(scaled_erfc<false>(d, a), gaussian(d, a, -1.0), constant(d, 1.0));
+  const auto [shifted, r] = reduce_exponent(d, hn::Neg(z), Traits<D>::kBias);
+  const V scale = power_of_two(d, shifted);
+  const V e = hn::MulAdd(expm1_reduced(d, r), scale, scale);  // the error of z = a^2 vanishes beside 1
+  const V large = hn::NegMulAdd(scaled_erfc(d, a), e, constant(d, 1.0));
   return hn::CopySign(hn::IfThenElse(hn::Lt(a, constant(d, 1.0)), small, large), x);
 }
 
-/// gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|) with Phi(-t) = e^(-t^2/2) scaled_erfc(t / sqrt(2)) / 2: no cancellation in
-/// either tail. The last product is the only one that may leave the normal numbers; below them the result is -0.
+/// gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|): no cancellation in either tail. The last product is the only one that may
+/// leave the normal numbers; left of about -13.24 (double: -37.65) the result is 0.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V gelu(D d, V x) {
-  const V limit = constant(d, Traits<D>::kGaussMax);
-  const V magnitude = hn::Abs(x);
-  const V t = at_most(d, Traits<D>::kGaussMax, magnitude);
-  const V weighted = hn::Mul(hn::Mul(constant(d, 0.5), t), scaled_erfc<true>(d, t));
-  const V product = hn::Mul(weighted, gaussian(d, t, -0.5));
-  return hn::Sub(at_least(d, 0.0, x), hn::IfThenZeroElse(hn::Ge(magnitude, limit), product));
+  const V t = at_most(d, Traits<D>::kGaussMax, hn::Abs(x));
+  const V product = hn::Mul(hn::Mul(t, scaled_normal_tail(d, t)), gaussian(d, t));
+  return hn::Sub(at_least(d, 0.0, x), product);
 }
 
-/// gelu'(x) = Phi(x) + x phi(x); with g = e^(-t^2/2) (scaled_erfc / 2 - t / sqrt(2 pi)), t = |x|: 1 - g right of 0, else g.
+/// gelu'(x) = Phi(x) + x phi(x). With t = |x| and g = Phi(-t) - t phi(t): 1 - g right of 0, else g.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V gelu_derivative(D d, V x) {
   const V t = at_most(d, Traits<D>::kGaussMax, hn::Abs(x));
-  const V half = hn::Mul(constant(d, 0.5), scaled_erfc<true>(d, t));
-  const V g = hn::Mul(hn::NegMulAdd(constant(d, 0.39894228040143267794), t, half), gaussian(d, t, -0.5));
+  const V factor = hn::NegMulAdd(constant(d, 0.39894228040143267794), t, scaled_normal_tail(d, t));
+  const V g = hn::Mul(factor, gaussian(d, t));
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), g, hn::Sub(constant(d, 1.0), g));
 }
 
