@@ -11,10 +11,10 @@ namespace solvent::experiments {
 
 namespace {
 
-/// Texts given to one option, or empty if it was not used.
+/// Text given to one option, or nothing if it was not used.
 std::optional<std::string> single_result(const CLI::Option& option, const std::string& name, const Options& options) {
   const std::vector<std::string>& results = option.results();
-  if (option.count() > 1) options.fail(fmt::format("--{} is given {} times; give it once", name, option.count()));
+  if (results.size() > 1) options.fail(fmt::format("--{} is given {} times; give it once", name, results.size()));
   if (results.empty()) return std::nullopt;
   return results.front();
 }
@@ -27,23 +27,37 @@ std::optional<std::string> single_result(const CLI::Option& option, const std::s
   options.fail(fmt::format("unexpected \"{}\"; options are written --name VALUE", first));
 }
 
-}  // namespace
-
-CommandLine parse_command_line(std::span<const std::string> args, const Options& options) {
-  CommandLine line;
-  // An option's value may look like an option only if it is a negative number. CLI11 would take any next word, so
-  // `--dataset --steps 5` would train on the data set "--steps": find the missing value first.
+/// Splits `--name=VALUE` of options with a value in two, and finds missing values. CLI11 drops an empty VALUE, and takes
+/// any next word: `--dataset --steps 5` would train on the data set "--steps".
+std::vector<std::string> separate_values(std::span<const std::string> args, const Options& options) {
   const auto is_name = [](const std::string& arg) { return arg.size() > 2 && arg.starts_with("--"); };
   const auto takes_value = [&](const std::string& name) {
     if (name == "config" || name == "preset") return true;
     const Option* option = options.find(name);
     return option && !option->is_flag();
   };
+  std::vector<std::string> separated;
   for (std::size_t i = 0; i < args.size(); ++i) {
-    if (!is_name(args[i]) || args[i].find('=') != std::string::npos || !takes_value(args[i].substr(2))) continue;
-    if (i + 1 == args.size() || is_name(args[i + 1])) options.fail(fmt::format("{} needs a value", args[i]));
-    ++i;  // the value itself
+    const std::size_t equals = args[i].find('=');
+    if (!is_name(args[i]) || !takes_value(args[i].substr(2, equals == std::string::npos ? equals : equals - 2))) {
+      separated.push_back(args[i]);
+    } else if (equals != std::string::npos) {
+      separated.push_back(args[i].substr(0, equals));
+      separated.push_back(args[i].substr(equals + 1));
+    } else {
+      if (i + 1 == args.size() || is_name(args[i + 1])) options.fail(fmt::format("{} needs a value", args[i]));
+      separated.push_back(args[i]);
+      separated.push_back(args[++i]);
+    }
   }
+  return separated;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(std::span<const std::string> args, const Options& options) {
+  CommandLine line;
+  const std::vector<std::string> separated = separate_values(args, options);
 
   CLI::App app;
   app.set_help_flag();
@@ -62,7 +76,7 @@ CommandLine parse_command_line(std::span<const std::string> args, const Options&
       bound.emplace_back(&option, app.add_option(flag)->expected(1)->take_all()->allow_extra_args(false));
     }
   }
-  std::vector<std::string> reversed(args.rbegin(), args.rend());  // the order CLI11 wants
+  std::vector<std::string> reversed(separated.rbegin(), separated.rend());  // the order CLI11 wants
   try {
     app.parse(reversed);
   } catch (const CLI::Error& e) {

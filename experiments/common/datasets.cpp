@@ -42,9 +42,13 @@ fs::path first_existing(const fs::path& directory, std::span<const std::string> 
 fs::path find_data_file(const fs::path& directory, std::span<const std::string> names, const std::string& dataset) {
   fs::path found = first_existing(directory, names);
   if (!found.empty()) return found;
-  throw MissingDataError(fmt::format("[data] {} not found: looked in {} for {} (also with .gz). Fetch it with "
-                                     "`scripts/get-data {}`, or say where it is with --data-dir DIR or SOLVENT_DATA.",
-                                     dataset, fs::absolute(directory).string(), join(names, ", "), dataset));
+  // The archive offers no stable address of single large sets, so get-data does not fetch this one.
+  const std::string how = dataset == "eigenworms"
+                              ? "Download it from timeseriesclassification.com (EigenWorms) and unpack it there"
+                              : fmt::format("Fetch it with `scripts/get-data {}`", dataset);
+  throw MissingDataError(fmt::format("[data] {} not found: looked in {} for {} (also with .gz). {}, or say where it is "
+                                     "with --data-dir DIR or SOLVENT_DATA.",
+                                     dataset, fs::absolute(directory).string(), join(names, ", "), how));
 }
 
 namespace {

@@ -13,9 +13,9 @@ enum class Draw { line, dashed_line, points, line_and_points, bars };
 
 /// One curve or one group of bars.
 struct Series {
-  std::string label;      ///< in the legend; none if empty
-  std::vector<double> x;  ///< for bars: ignored, bars stand at the categories
-  std::vector<double> y;  ///< a non-finite value (or one <= 0 on a log axis) interrupts the line
+  std::string label = {};      ///< in the legend; none if empty
+  std::vector<double> x = {};  ///< for bars: ignored, bars stand at the categories
+  std::vector<double> y = {};  ///< a non-finite value (or one <= 0 on a log axis) interrupts the line
   Draw draw = Draw::line;
   double width = 2;       ///< of the line, in pixels at scale 1
   double alpha = 1;       ///< opacity
@@ -24,25 +24,25 @@ struct Series {
 
 /// One panel.
 struct Panel {
-  std::string title, x_label, y_label;
+  std::string title = {}, x_label = {}, y_label = {};
   bool log_x = false, log_y = false;
   /// Limits; what is absent follows from the data.
-  std::optional<double> x_min, x_max, y_min, y_max;
-  std::vector<Series> series;
+  std::optional<double> x_min = {}, x_max = {}, y_min = {}, y_max = {};
+  std::vector<Series> series = {};
   /// Names of the bars' places, from left to right.
-  std::vector<std::string> categories;
+  std::vector<std::string> categories = {};
   /// Writes each bar's value above it, e.g. "12 ms": significant digits and a suffix.
   bool bar_values = true;
-  std::string bar_suffix;
+  std::string bar_suffix = {};
 };
 
 struct Figure {
-  std::string title;
-  std::string caption;  ///< small line below everything: sizes, machine, command
+  std::string title = {};
+  std::string caption = {};  ///< small line below everything: sizes, machine, command
   int columns = 2;
   double panel_width = 520, panel_height = 360;  ///< including labels, in pixels at scale 1
   double scale = 2;                              ///< pixels per unit; 2 suits dense screens
-  std::vector<Panel> panels;
+  std::vector<Panel> panels = {};
 };
 
 /// Draws the figure and writes it atomically. @throws ValueError if there is no panel or x and y differ in length;
@@ -56,7 +56,7 @@ std::vector<double> smooth(const std::vector<double>& values, double weight);
 /// Positions and texts of an axis' ticks. Exposed for tests.
 struct Tick {
   double value = 0;
-  std::string text;  ///< empty for a minor tick
+  std::string text = {};  ///< empty for a minor tick
 };
 std::vector<Tick> linear_ticks(double low, double high, int wanted);
 std::vector<Tick> log_ticks(double low, double high);

@@ -50,7 +50,8 @@ std::optional<std::string> nearest_name(std::string_view name, std::span<const s
                            (other.find(wanted) != std::string::npos || wanted.find(other) != std::string::npos);
     const std::size_t limit = std::max(wanted.size(), other.size()) / 3;
     if (contained) distance = std::min(distance, std::max<std::size_t>(limit, 1));
-    if (distance > std::max<std::size_t>(limit, 1)) continue;
+    const bool is_replaced = distance >= std::max(wanted.size(), other.size());  // "x" is no slip for "a"
+    if (is_replaced || distance > std::max<std::size_t>(limit, 1)) continue;
     if (!best || distance < best_distance) {
       best = candidate;
       best_distance = distance;

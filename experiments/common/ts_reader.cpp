@@ -34,10 +34,15 @@ std::vector<std::string> words_of(std::string_view text) {
   return words;
 }
 
-/// Text quoted in a message, cut to a readable length.
+/// Text quoted in a message: cut to a readable length, control characters spelled out (a NUL would end the message).
 std::string excerpt(std::string_view text) {
   constexpr std::size_t kLength = 40;
-  return text.size() <= kLength ? std::string(text) : std::string(text.substr(0, kLength)) + "...";
+  std::string quoted;
+  for (const char c : text.substr(0, kLength)) {
+    const auto byte = static_cast<unsigned char>(c);
+    quoted += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  return text.size() <= kLength ? quoted : quoted + "...";
 }
 
 class TsParser {
