@@ -111,10 +111,14 @@ class SOLVENT_API SlotSwap {
   Tensors saved_;
 };
 
-/// For modules that change a parameter's dtype or fill a copy: sets without the checks of assign.
+/// For modules that change a parameter's dtype, fill a copy, or have checked everything before: sets without checks.
 struct SlotAccess {
   static void set(Parameter& slot, Tensor value) noexcept { slot.value_ = std::move(value); }
+  static Tensor take(Parameter& slot) noexcept { return std::move(slot.value_); }
   static void require_assignable(const Parameter& slot, const char* op) { slot.require_assignable(op); }
+  static void require_same(const char* op, const Tensor& layout, const Tensor& next) {
+    Parameter::require_same(op, layout, next);
+  }
 };
 
 }  // namespace detail

@@ -29,10 +29,13 @@ class SOLVENT_API Adam : public Optimizer {
   void update_block(double* p, const double* g, double* const* state, std::int64_t count) const noexcept override;
   void begin_step(std::int64_t step) noexcept override;
 
+  template <class T>
+  void update(T* p, const T* g, T* const* state, std::int64_t count) const noexcept;
+
   AdamOptions options_;
   Decay decay_;
-  double step_size_ = 0;             // lr / (1 - beta1^t)
-  double root_correction_ = 1;       // sqrt(1 - beta2^t)
+  double step_size_ = 0;         // learning rate / (1 - beta1^t)
+  double inverse_root_ = 1;      // 1 / sqrt(1 - beta2^t)
 };
 
 }  // namespace solvent::nn

@@ -53,6 +53,8 @@ class SOLVENT_API Optimizer {
 
  private:
   void check(const ParameterList& parameters, const Tensors& grads) const;
+  template <class T>
+  static void update_all(const Optimizer& optimizer, Tensor& value, const Tensor& grad, std::vector<Tensor>& state) noexcept;
 
   std::string name_;
   double learning_rate_;

@@ -1,0 +1,64 @@
+#include "solvent/nn/optim/clip.h"
+
+#include <cmath>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "solvent/core/engine/view.h"
+#include "solvent/core/error.h"
+#include "solvent/core/parallel.h"
+#include "solvent/nn/cpu/optim_kernels.h"
+#include "solvent/ops/elementwise.h"
+
+namespace solvent::nn {
+
+namespace {
+
+/// Blocks of kOptimGrain elements, added in order: the same bits for any number of threads.
+template <class T>
+double sum_of_squares(const Tensor& t) {
+  const std::int64_t n = t.numel();
+  const T* x = engine::ptr<T>(t);
+  std::vector<double> partial(static_cast<std::size_t>((n + cpu::kOptimGrain - 1) / cpu::kOptimGrain));
+  parallel_for(n, cpu::kOptimGrain, [&](std::int64_t begin, std::int64_t end) noexcept {
+    partial[static_cast<std::size_t>(begin / cpu::kOptimGrain)] = cpu::sum_of_squares(x + begin, end - begin);
+  });
+  double sum = 0;
+  for (const double p : partial) sum += p;
+  return sum;
+}
+
+}  // namespace
+
+double global_norm(const Tensors& grads) {
+  double sum = 0;
+  for (std::size_t i = 0; i < grads.size(); ++i) {
+    const Tensor& g = grads[i];
+    if (!g.defined() || !is_floating(g.dtype()))
+      throw DtypeError(fmt::format("[global_norm] gradient {} is {}; expected float32 or float64.", i,
+                                   g.defined() ? describe(g) : "an empty handle"));
+    if (engine::is_boxed(g))
+      throw AutodiffError(fmt::format("[global_norm] gradient {} is being differentiated; clip outside the transform, or write "
+                                      "the norm with sum(square(g)).",
+                                      i));
+    if (!(g.device() == cpu_device))
+      throw DeviceError(fmt::format("[global_norm] gradient {} is on {}; use to(x, cpu_device).", i, to_string(g.device())));
+    const Tensor dense = engine::contiguous(g);
+    sum += g.dtype() == float32 ? sum_of_squares<float>(dense) : sum_of_squares<double>(dense);
+  }
+  return std::sqrt(sum);
+}
+
+ClippedGrads clip_by_global_norm(Tensors grads, double max_norm) {
+  if (!(max_norm > 0))
+    throw ValueError(fmt::format("[clip_by_global_norm] got max_norm {}; expected a number > 0.", max_norm));
+  ClippedGrads result{std::move(grads), 0};
+  result.norm = global_norm(result.grads);
+  const double scale = max_norm / (result.norm + 1e-6);
+  if (scale < 1.0 || std::isnan(scale))
+    for (Tensor& g : result.grads) g = std::move(g) * scale;
+  return result;
+}
+
+}  // namespace solvent::nn
