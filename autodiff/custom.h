@@ -70,8 +70,9 @@ Tensors custom_root(R residual, const Tensors& theta, S solve, L tangent_solve) 
 template <OwningCallable M, OwningCallable S>
 Tensors custom_linear_solve(M matvec, const Tensors& theta, const Tensors& b, S solve);
 
-/// f(xs) whose reverse rule is `rule(xs, ys, cotangents) -> cotangents of xs`. Forward mode through it is an
-/// AutodiffError (give custom_jvp instead). Reverse of reverse differentiates the rule.
+/// f(xs) whose reverse rule is `rule(xs, ys, cotangents) -> cotangents of xs`. Reverse of reverse differentiates the rule.
+/// Forward mode through it, forward over reverse included, is an AutodiffError: what f's tangent should be is not known.
+/// Give custom_jvp instead, which serves every mode.
 template <OwningCallable F, OwningCallable R>
 Tensors custom_vjp(F f, R rule, const Tensors& xs) {
   return detail::custom_vjp_impl(std::move(f), std::move(rule), xs);
