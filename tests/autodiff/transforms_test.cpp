@@ -234,8 +234,8 @@ TEST_CASE("donation of dying buffers changes no result and works under a level")
     std::vector<Tensor> alive;
     for (int i = 0; i < 20; ++i) {
       if (keep) alive.push_back(v);  // a second handle forbids reuse
-      v = affine(std::move(v), 0.9, 0.1);
-      Tensor squared = v * v;
+      v = affine(std::move(v), 0.5, 0.1);
+      Tensor squared = v * v * 0.1;
       v = add(std::move(squared), std::move(v));
     }
     return v;
