@@ -1,6 +1,23 @@
 #pragma once
 /// Everything: tensors, derivatives, operations, neural-network parts and solvers. Link `solvent::solvent`.
 
+#include "solvent/autodiff/custom.h"
+#include "solvent/autodiff/debug.h"
+#include "solvent/autodiff/gradcheck.h"
+#include "solvent/autodiff/transforms.h"
+#include "solvent/core/allocator.h"
 #include "solvent/core/build_info.h"
+#include "solvent/core/device.h"
+#include "solvent/core/dtype.h"
 #include "solvent/core/error.h"
+#include "solvent/core/io/npy.h"
+#include "solvent/core/io/safetensors.h"
 #include "solvent/core/parallel.h"
+#include "solvent/core/rng.h"
+#include "solvent/core/shape.h"
+#include "solvent/core/tensor.h"
+#include "solvent/nn/nn.h"
+#include "solvent/ops/ops.h"
+#include "solvent/solvers/root.h"
+#include "solvent/solvers/sequence.h"
+#include "solvent/solvers/solution.h"
