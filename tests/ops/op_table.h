@@ -88,11 +88,12 @@ struct OpCase {
   bool strided_bitwise = true;
   /// Larger inputs (>= 200,000 elements in all) that reach parallel code, for 1 thread = 2 threads; else samples are used.
   std::function<Tensors(Key, DType)> large = nullptr;
-  /// Options of gradcheck: absolute and relative tolerance against differences, and between modes.
+  /// Options of gradcheck: step, absolute and relative tolerance against differences, and between modes.
+  double gradcheck_eps = 1e-6;
   double gradcheck_atol = 1e-6;
   double gradcheck_rtol = 1e-5;
   double mode_tol = 1e-10;
-  /// A scalar-sized problem for inputs on which second derivatives exist but differences are poor: skip with a reason.
+  /// Reason to check first derivatives only.
   std::string no_second_order = {};
 
   // --- exceptions, each with its reason -----------------------------------------------------------------------------------
@@ -101,6 +102,7 @@ struct OpCase {
   std::string no_single = {};
   std::string no_errors = {};
   std::string no_float32 = {};
+  std::string no_forward = {};   ///< reverse mode only, checked against differences
   std::string no_strided = {};   ///< e.g. no tensor inputs
 };
 
