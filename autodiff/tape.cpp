@@ -35,8 +35,8 @@ std::int32_t Tape::record(const OpDef& op, const Attrs* attrs, std::span<const s
   Node& node = this->node(num_nodes_++);
   node.op = &op;
   if (attrs != nullptr) node.attrs = attrs->clone();
-  node.num_inputs = static_cast<std::int16_t>(values.size());
-  node.num_outputs = static_cast<std::int16_t>(outputs.size());
+  node.num_inputs = static_cast<std::int32_t>(values.size());
+  node.num_outputs = static_cast<std::int32_t>(outputs.size());
   node.first_output = num_values_;
   num_values_ += node.num_outputs;
   if (values.size() <= 3 && outputs.size() == 1) [[likely]] {

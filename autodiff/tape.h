@@ -16,8 +16,8 @@ struct Node {
   const OpDef* op = nullptr;
   std::unique_ptr<Attrs> attrs;
   std::int32_t first_output = 0;
-  std::int16_t num_inputs = 0;
-  std::int16_t num_outputs = 0;
+  std::int32_t num_inputs = 0;
+  std::int32_t num_outputs = 0;
   std::int32_t input_value[3] = {-1, -1, -1};
   Tensor saved_input[3];
   Tensor saved_output;  // inline when there is one output
