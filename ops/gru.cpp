@@ -59,7 +59,7 @@ struct Cell {
   Tensor r, z, q, c;  // gates; q = W_hn h + b_hn, c = candidate
 };
 
-// Third `gate` of the last axis, or of the first axis of weights.
+// Third `gate` (r, z, n) of an axis, counted from the right.
 Tensor gate_part(const Tensor& x, std::int64_t axis, int gate) {
   const std::int64_t hidden = x.size(axis) / 3;
   return detail::slice_exact(x, axis, gate * hidden, hidden, 1);
@@ -103,7 +103,7 @@ Tensor jacobian(const Cell& cell, const Slopes& s, const Tensor& w_hh) {
   const std::int64_t hidden = w_hh.size(1);
   const auto rows = [](const Tensor& slope) { return unsqueeze(slope, -1); };
   const Tensor unit = eye(hidden, {w_hh.dtype(), w_hh.device()});
-  return rows(s.r) * gate_part(w_hh, 0, 0) + rows(s.z) * gate_part(w_hh, 0, 1) + rows(s.q) * gate_part(w_hh, 0, 2) +
+  return rows(s.r) * gate_part(w_hh, -2, 0) + rows(s.z) * gate_part(w_hh, -2, 1) + rows(s.q) * gate_part(w_hh, -2, 2) +
          rows(cell.z) * unit;
 }
 
