@@ -115,9 +115,13 @@ std::atomic<int>& thread_count() {
 
 constinit thread_local bool t_in_region = false;
 
-// Runs serially what would run in parallel: the same blocks in ascending order.
+// Runs serially what would run in parallel: the same blocks in ascending order. It counts as a parallel region too: code
+// that asks in_parallel_region() must take the same path, hence give the same bits, for any number of threads.
 void run_serially(std::int64_t n, std::int64_t grain, detail::RangeFn fn, void* context) noexcept {
+  const bool outer = t_in_region;
+  t_in_region = true;
   for (std::int64_t begin = 0; begin < n; begin += grain) fn(context, begin, std::min(n, begin + grain));
+  t_in_region = outer;
 }
 
 #if SOLVENT_WITH_OPENMP

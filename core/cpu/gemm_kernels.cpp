@@ -1,4 +1,4 @@
-// Matrix product on one thread with run-time dispatch to the vector instructions at hand.
+// Matrix products on one thread with run-time dispatch to the vector instructions at hand.
 //
 // A tile of C (at most kRows rows by 2 vectors) lives in registers while k runs; A is read by broadcasts, so any strides
 // of A will do and it is never packed; B is read as row vectors, and packed into panels of two vectors when its columns
@@ -6,17 +6,18 @@
 // with fewer than 8 accumulators waits for the latency of the multiply-add. The last vector of a row is masked.
 //
 // A shared B is packed once for a whole batch if it fits the buffer. Buffers are on the stack: nothing here can fail.
-#include "solvent/core/cpu/serial_gemm.h"
+#include "solvent/core/cpu/gemm_kernels.h"
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "solvent/core/cpu/small_gemm.cpp"
+#define HWY_TARGET_INCLUDE "solvent/core/cpu/gemm_kernels.cpp"
 // Arrays of vectors need a size known at compile time, which SVE and RISC-V lack. SSSE3 and SSE4 machines (no FMA) are
 // too rare to pay for their compile time; AVX3_DL adds nothing to AVX3 here.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -69,6 +70,7 @@ HWY_INLINE void tile(const GemmCall<T>& call, std::int64_t i, std::int64_t j, co
   V sum[ROWS][VECS];
   SOLVENT_UNROLL
   for (int r = 0; r < ROWS; ++r) {
+    hwy::Prefetch(call.c + (i + r) * call.ldc + j);  // arrives while k runs
     SOLVENT_UNROLL
     for (int v = 0; v < VECS; ++v) sum[r][v] = hn::Zero(d);
   }
@@ -357,15 +359,29 @@ HWY_INLINE void gemm_batch(const GemmCall<T>& first, std::int64_t stride_a, std:
   for (std::int64_t i = 0; i < batch; ++i, call.a += stride_a, call.b += stride_b, call.c += stride_c) gemm_any(call);
 }
 
-void gemm_f32(const GemmCall<float>& first, std::int64_t stride_a, std::int64_t stride_b, std::int64_t stride_c,
-              std::int64_t batch) {
+template <class T>
+void batch_entry(const GemmCall<T>& first, std::int64_t stride_a, std::int64_t stride_b, std::int64_t stride_c,
+                 std::int64_t batch) {
   gemm_batch(first, stride_a, stride_b, stride_c, batch);
 }
 
-void gemm_f64(const GemmCall<double>& first, std::int64_t stride_a, std::int64_t stride_b, std::int64_t stride_c,
-              std::int64_t batch) {
-  gemm_batch(first, stride_a, stride_b, stride_c, batch);
+template <class T>
+void pack_entry(const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_t k, std::int64_t n, T* to) {
+  pack(b, b_row, b_col, k, n, 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())), to);
 }
+
+template <class T>
+void multiply_entry(const GemmCall<T>& call, const T* packed) {
+  gemm_packed_panels(call, packed, 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>())));
+}
+
+template <class T>
+GemmKernels<T> make_kernels() {
+  return {batch_entry<T>, pack_entry<T>, multiply_entry<T>, 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()))};
+}
+
+GemmKernels<float> kernels_f32() { return make_kernels<float>(); }
+GemmKernels<double> kernels_f64() { return make_kernels<double>(); }
 
 }  // namespace
 }  // namespace solvent::engine::HWY_NAMESPACE
@@ -374,21 +390,17 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace solvent::engine {
 
-HWY_EXPORT(gemm_f32);
-HWY_EXPORT(gemm_f64);
+HWY_EXPORT(kernels_f32);
+HWY_EXPORT(kernels_f64);
 
-void serial_gemm(const GemmCall<float>& call) noexcept { HWY_DYNAMIC_DISPATCH(gemm_f32)(call, 0, 0, 0, 1); }
-
-void serial_gemm(const GemmCall<double>& call) noexcept { HWY_DYNAMIC_DISPATCH(gemm_f64)(call, 0, 0, 0, 1); }
-
-void serial_gemm_batch(const GemmCall<float>& first, std::int64_t stride_a, std::int64_t stride_b, std::int64_t stride_c,
-                       std::int64_t batch) noexcept {
-  HWY_DYNAMIC_DISPATCH(gemm_f32)(first, stride_a, stride_b, stride_c, batch);
+const GemmKernels<float>& gemm_kernels(float) noexcept {
+  static const GemmKernels<float> kernels = HWY_DYNAMIC_DISPATCH(kernels_f32)();
+  return kernels;
 }
 
-void serial_gemm_batch(const GemmCall<double>& first, std::int64_t stride_a, std::int64_t stride_b,
-                       std::int64_t stride_c, std::int64_t batch) noexcept {
-  HWY_DYNAMIC_DISPATCH(gemm_f64)(first, stride_a, stride_b, stride_c, batch);
+const GemmKernels<double>& gemm_kernels(double) noexcept {
+  static const GemmKernels<double> kernels = HWY_DYNAMIC_DISPATCH(kernels_f64)();
+  return kernels;
 }
 
 }  // namespace solvent::engine
