@@ -29,7 +29,7 @@ using Verdict = Monitor::Verdict;
 struct Problem {
   const RootFunction& residual;
   const Tensors& theta;
-  Shape shape;   // of y
+  Shape shape;  // of y
   Batch batch;
 
   [[nodiscard]] std::int64_t items() const { return batch == Batch::rows ? shape.front() : 1; }
@@ -170,15 +170,19 @@ std::string method_name(const RootMethod& method) {
   return std::holds_alternative<Newton>(method) ? "newton" : std::holds_alternative<Picard>(method) ? "picard" : "anderson";
 }
 
+// A residual y - g(y) has the units of y and is measured relative to it; a general residual has its own.
+enum class Scale : std::uint8_t { absolute, relative_to_y };
+
 Solution run(const RootFunction& residual, const Tensor& y0, const Tensors& theta, const RootMethod& method,
-             const Options& options, Batch batch) {
+             const Options& options, Batch batch, Scale scale) {
   const auto start = std::chrono::steady_clock::now();
   const Problem problem{residual, theta, y0.shape(), batch};
   const auto items = static_cast<std::size_t>(problem.items());
   Solution s;
   s.method = method_name(method);
   s.max_steps = options.termination.max_steps >= 0 ? options.termination.max_steps : 100;
-  const Tolerance tol = detail::resolve(options.termination, y0.dtype());
+  const Tolerance step_tol = detail::resolve(options.termination, y0.dtype());
+  const Tolerance tol = {step_tol.atol, scale == Scale::absolute ? 0.0 : step_tol.rtol};
   Monitor monitor(options.termination, s.max_steps, static_cast<int>(items));
   Iteration iteration(problem, method, s.stats);
   std::vector<int> all(items);
@@ -194,7 +198,7 @@ Solution run(const RootFunction& residual, const Tensor& y0, const Tensors& thet
     const ItemNorms norms = detail::item_norms(stop_gradient(state.r), stop_gradient(state.y), 0, tol);
     std::vector<bool> accept(items, options.termination.on == Criterion::residual);
     if (options.termination.on == Criterion::step && previous.defined()) {
-      const ItemNorms moved = detail::item_norms(sub(stop_gradient(state.y), previous), stop_gradient(state.y), 0, tol);
+      const ItemNorms moved = detail::item_norms(sub(stop_gradient(state.y), previous), stop_gradient(state.y), 0, step_tol);
       for (std::size_t i = 0; i < items; ++i) accept[i] = moved.ratio[i] <= 1.0;
     }
     const std::vector<Verdict> now = monitor.check(k, norms, all, accept);
@@ -264,9 +268,10 @@ struct Solve {
   RootMethod method;
   Options options;
   Batch batch;
+  Scale scale;
   std::shared_ptr<Solution> out;
   Tensors operator()(const Tensors& theta) const {
-    *out = run(f, y0, theta, method, options, batch);
+    *out = run(f, y0, theta, method, options, batch, scale);
     if (!out->ok())
       throw SolverError(out->message() + (options.on_failure == OnFailure::return_best
                                               ? " An implicit gradient needs a converged solution; use Adjoint::unrolled or none."
@@ -283,8 +288,10 @@ bool any_differentiated(const Tensors& theta) {
 
 }  // namespace
 
-Solution solve_root_of(const RootFunction& residual, const Tensor& y0, const Tensors& theta, const RootMethod& method,
-                       const Options& options, Batch batch) {
+namespace {
+
+Solution solve_scaled(const RootFunction& residual, const Tensor& y0, const Tensors& theta, const RootMethod& method,
+                      const Options& options, Batch batch, Scale scale) {
   check_method(method);
   if (!is_floating(y0.dtype()))
     throw DtypeError(fmt::format("[solve_root] got y0 {}; expected float32 or float64. Use cast(x, dtype).", describe(y0)));
@@ -299,22 +306,29 @@ Solution solve_root_of(const RootFunction& residual, const Tensor& y0, const Ten
   const bool implicit = options.adjoint == Adjoint::implicit && transform_active() &&
                         (any_differentiated(theta) || options.on_failure == OnFailure::throw_error);
   if (!implicit) {
-    Solution s = run(residual, y0, arguments, method, options, batch);
+    Solution s = run(residual, y0, arguments, method, options, batch, scale);
     if (!s.ok() && options.on_failure == OnFailure::throw_error) throw SolverError(s.message());
     return s;
   }
   const auto out = std::make_shared<Solution>();
-  const Tensors y = custom_root(Residual{residual}, theta, Solve{residual, stop_gradient(y0), method, options, batch, out},
+  const Tensors y = custom_root(Residual{residual}, theta, Solve{residual, stop_gradient(y0), method, options, batch, scale, out},
                                 TangentSolve{residual, batch});
   Solution s = *out;
   s.value = y[0];
   return s;
 }
 
+}  // namespace
+
+Solution solve_root_of(const RootFunction& residual, const Tensor& y0, const Tensors& theta, const RootMethod& method,
+                       const Options& options, Batch batch) {
+  return solve_scaled(residual, y0, theta, method, options, batch, Scale::absolute);
+}
+
 Solution solve_fixed_point_of(const RootFunction& map, const Tensor& y0, const Tensors& theta, const RootMethod& method,
                               const Options& options, Batch batch) {
   const RootFunction residual = [map](const Tensor& y, const Tensors& t) { return sub(y, map(y, t)); };
-  return solve_root_of(residual, y0, theta, method, options, batch);
+  return solve_scaled(residual, y0, theta, method, options, batch, Scale::relative_to_y);
 }
 
 }  // namespace solvent::solvers

@@ -46,8 +46,8 @@ enum class Batch : std::uint8_t {
 ///
 /// @param residual  maps y to a tensor of y's shape; kept for derivatives (capture by value only, see by_value).
 /// @param y0        start; its gradient is zero.
-/// @return          value of y0's shape with status and statistics. Newton stops on the residual relative to 1 and y:
-///                  |r| <= atol + rtol |y|.
+/// @return          value of y0's shape with status and statistics. Converged means |r| <= atol for every entry: the units
+///                  of r are the caller's, so rtol does not apply (it does to fixed points: |y - g(y)| <= atol + rtol |y|).
 /// @throws ShapeError, DtypeError, SolverError as asked by options; AutodiffError for captured differentiable tensors.
 ///
 /// Picard and Anderson iterate g(y) = y - residual(y). A singular Jacobian is solved in the least-squares sense with a small
