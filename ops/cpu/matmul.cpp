@@ -22,6 +22,7 @@ struct Layout {
 Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
   const std::int64_t min_row = std::max<std::int64_t>(cols, 1);
   const std::int64_t min_col = std::max<std::int64_t>(rows, 1);
+  if (rows == 0 || cols == 0) return {true, false, min_row};  // nothing is read, whatever the strides
   if ((col_stride == 1 || cols == 1) && (row_stride >= min_row || rows == 1))
     return {true, false, rows == 1 ? min_row : row_stride};
   if ((row_stride == 1 || rows == 1) && (col_stride >= min_col || cols == 1))
@@ -31,6 +32,7 @@ Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, 
 
 Layout layout_of(const Tensor& t) {
   const int rank = t.rank();
+  if (t.numel() == 0) return {true, false, std::max<std::int64_t>(t.shape()[rank - 1], 1)};  // an empty batch has any strides
   return layout_of(t.shape()[rank - 2], t.shape()[rank - 1], t.strides()[rank - 2], t.strides()[rank - 1]);
 }
 
