@@ -6,7 +6,9 @@
 #include <vector>
 #include <zlib.h>
 
+#include "solvent/core/error.h"
 #include "solvent/core/rng.h"
+#include "solvent/experiments/common/batch_tensors.h"
 #include "solvent/experiments/common/compressed_file.h"
 #include "solvent/experiments/common/datasets.h"
 #include "solvent/experiments/common/errors.h"
@@ -444,6 +446,20 @@ TEST_CASE("series: batches are time-major and padded with zeros") {
   const std::vector<std::int64_t> wrong = {2};
   CHECK_THROWS_AS(gather_batch(data, wrong), solvent::ValueError);
   CHECK_THROWS_AS(gather_batch(data, {}), solvent::ValueError);
+}
+
+TEST_CASE("series: tensors of a batch carry weights that average over the valid steps") {
+  const TemporaryDirectory dir;
+  const std::vector<std::int64_t> both = {1, 0};
+  const SequenceBatch batch = gather_batch(read_ts(dir.write("d.ts", kTs)), both);
+  const BatchTensors single = to_tensors(batch), twice = to_tensors(batch, solvent::float64);
+  CHECK(single.values.shape() == solvent::Shape{3, 2, 2});
+  CHECK(single.values.to_vector<float>() == batch.values);
+  CHECK(twice.values.dtype() == solvent::float64);
+  CHECK(single.labels.to_vector<std::int64_t>() == batch.labels);
+  CHECK(twice.time_weights.shape() == solvent::Shape{3, 2, 1});
+  CHECK(twice.time_weights.to_vector<double>() == std::vector<double>{0.5, 1.0 / 3, 0.5, 1.0 / 3, 0, 1.0 / 3});
+  CHECK_THROWS_AS(to_tensors(batch, solvent::int64), solvent::DtypeError);
 }
 
 TEST_CASE("series: subset, pooling and standardisation") {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "solvent/core/rng.h"
 #include "solvent/experiments/common/errors.h"
 #include "solvent/experiments/common/program.h"
 #include "solvent/experiments/common/text.h"
@@ -343,6 +344,38 @@ TEST_CASE("config: keys may stand above all tables; integers serve as numbers; t
   CHECK(s.learning_rate == 1.0);
   CHECK(s.rates == std::vector<double>{1, 0.5});
   CHECK(s.sizes.empty());
+}
+
+TEST_CASE("config: no mutation of a valid file crashes the reader") {
+  const std::string good =
+      "command = \"deer classify\"\n[data]\ndataset = \"plaid\"\nsizes = [1, 2]\n[training]\nlearning-rate = 0.5 # x\n"
+      "batch-size = 3\nrates = [1e-3, 2.0]\nshuffle = false\n";
+  const solvent::Key key(99);
+  int accepted = 0, refused = 0;
+  for (std::uint64_t trial = 0; trial < 1000; ++trial) {
+    const solvent::Key own = key.fold_in(trial);
+    std::string text = good;
+    constexpr std::string_view kPieces = "[]\"'=.,#\n\\-{}1e_\0\xff";
+    const std::size_t at = own.bits(0) % text.size();
+    const char piece = kPieces[own.bits(1) % kPieces.size()];
+    if (own.bits(2) % 2 == 0) text[at] = piece;
+    if (own.bits(2) % 3 == 0) text.insert(own.bits(3) % text.size(), 1, piece);
+    if (own.bits(2) % 5 == 0) text.resize(at);
+    Settings s;
+    Options options("deer classify");
+    describe(s, options);
+    try {
+      options.apply_config(parse_config(text, "f"), "f");
+      ++accepted;
+      REQUIRE(s.batch_size >= 1);
+      REQUIRE((s.learning_rate > 0 && s.learning_rate <= 1));
+    } catch (const UsageError&) {
+      ++refused;
+    }
+  }
+  CHECK(accepted > 50);
+  CHECK(refused > 300);
+  CHECK_THROWS_AS(parse_config("x = " + std::string(100000, '['), "deep"), UsageError);
 }
 
 TEST_CASE("config: missing and oversized files are usage errors") {
