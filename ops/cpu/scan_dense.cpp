@@ -1,15 +1,16 @@
 // Dense affine scans: h_t = A_t h_{t-1} + b_t with n x n matrices, rows (T, B, n, n).
 //
 // Four ways, chosen by sizes only:
-// - small matrices (n <= 16), many sequences: lane = sequence. Matrices are transposed in registers, four elements of all
-//   lanes at a time (twelve shuffles per 4 x 8 elements), so every layout, A or A^T, becomes broadcast-free FMAs.
-// - small matrices, few sequences and many right-hand sides: lane = right-hand side, A's elements are broadcast.
-// - a lone sequence of matrices up to 4 x 4: lane = chunk of time, in three phases (chunk products, carry over chunks,
-//   replay). Larger matrices are not worth their n^3 products on a CPU.
-// - otherwise: one matrix-vector product per step and sequence, dot products (A) or columns (A^T).
-// The first two compute the same operations in the same order (one FMA chain over k from b), so a sequence has the same
-// bits in any batch. Sequences are spread over threads only if each thread's piece of a row of matrices is >= 4 KB.
-// Traffic: A, b read once and h written once (A twice for the lone sequence).
+// - n <= 4, many sequences: lane = sequence. Matrices are transposed in registers, four elements of all lanes at a time,
+//   so that A and A^T both become FMAs without broadcasts.
+// - n <= 4, few sequences with right-hand sides: lane = right-hand side, A's elements are broadcast.
+// - n <= 4, a lone sequence: lane = chunk of time, in three phases (chunk products, carry over chunks, replay). Larger
+//   matrices are not worth their n^3 products on a CPU.
+// - n > 4: one matrix-vector product per step and sequence; rows of A are reduced eight at a time by a tree of
+//   interleaved additions, A^T is a sum of columns. Several sequences are interleaved to hide the latency.
+// The first two perform the same operations in the same order (one FMA chain over k from b) and the last one does not
+// look at other sequences, so a sequence of two or more has the same bits in any batch.
+// Threads take groups of neighbouring sequences. Traffic: A, b read once and h written once (A twice if lone).
 
 #ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
@@ -22,8 +23,10 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <type_traits>
 
 #include "hwy/aligned_allocator.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/scan_kernels.h"
@@ -33,7 +36,7 @@ HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-inline constexpr std::size_t kLaneLimit = 16;  // largest n of the lane kernels
+inline constexpr std::size_t kLaneLimit = 4;  // largest n of the lane kernels
 
 template <class T>
 using Tag = hn::ScalableTag<T>;
@@ -74,7 +77,7 @@ struct Scan {
 template <std::size_t kRows, class D, class T, class Element>
 HWY_INLINE void multiply_tile(D d, std::size_t n, std::size_t i0, const T* h, T* acc, Element element) {
   using V = hn::Vec<D>;
-  constexpr std::size_t N = kWidth<T>;
+  constexpr std::size_t N = hn::MaxLanes(D());
   V sum[kRows];
   HWY_UNROLL(4)
   for (std::size_t i = 0; i < kRows; ++i) sum[i] = hn::Load(d, acc + (i0 + i) * N);
@@ -94,142 +97,159 @@ HWY_INLINE void multiply(D d, std::size_t n, const T* h, T* acc, Element element
   for (; i < n; ++i) multiply_tile<1>(d, n, i, h, acc, element);
 }
 
-/// Lane = sequence: `valid` sequences from s0, all right-hand sides. Scratch: state (lead, n, N), acc (n, N), A (n*n, N).
-template <class T>
-class SequenceLanes {
- public:
-  SequenceLanes(const Scan<T>& scan, std::size_t s0, std::size_t valid, T* scratch)
-      : x_(scan), s0_(s0), valid_(valid), state_(scratch), acc_(state_ + scan.lead * scan.n * kWidth<T>),
-        a_(acc_ + scan.n * kWidth<T>) {}
-
-  static std::size_t scratch_size(const Scan<T>& s) { return (s.lead * s.n + s.n + s.n * s.n) * kWidth<T>; }
-
-  void start() {
-    for (std::size_t l = 0; l < x_.lead; ++l) {
-      const T* from = x_.initial(l, s0_);
-      T* to = state_ + l * x_.n * kWidth<T>;
-      if (from == nullptr) {
-        std::memset(to, 0, x_.n * kWidth<T> * sizeof(T));
-      } else {
-        load_lanes(Tag<T>(), from, static_cast<std::ptrdiff_t>(x_.n), x_.n, valid_, to);
-      }
-    }
-  }
-
-  HWY_INLINE void step(std::size_t i) {
-    const std::size_t t = x_.time(i);
-    if (i == 0 && x_.shift_a) return first_step(t);
-    if (valid_ == kWidth<T> && x_.lead == 1) {
-      if (x_.n == 2) return step2(t);
-      if (x_.n == 4) return step4(t);
-    }
-    const Tag<T> d;
-    constexpr std::size_t N = kWidth<T>;
-    const std::size_t n = x_.n;
-    load_lanes(d, x_.matrix(t, s0_), static_cast<std::ptrdiff_t>(n * n), n * n, valid_, a_);
-    for (std::size_t l = 0; l < x_.lead; ++l) {
-      const std::size_t row = x_.row(l, t, s0_);
-      T* h = state_ + l * n * N;
-      load_lanes(d, x_.b + row, static_cast<std::ptrdiff_t>(n), n, valid_, acc_);
-      if (x_.transposed) {
-        multiply(d, n, h, acc_, [&](std::size_t i2, std::size_t k) HWY_ATTR { return hn::Load(d, a_ + (k * n + i2) * N); });
-      } else {
-        multiply(d, n, h, acc_, [&](std::size_t i2, std::size_t k) HWY_ATTR { return hn::Load(d, a_ + (i2 * n + k) * N); });
-      }
-      std::memcpy(h, acc_, n * N * sizeof(T));
-      store_lanes(d, acc_, x_.h + row, static_cast<std::ptrdiff_t>(n), n, valid_);
-    }
-  }
-
- private:
-  void first_step(std::size_t t) {
-    for (std::size_t l = 0; l < x_.lead; ++l) {
-      const std::size_t row = x_.row(l, t, s0_);
-      T* h = state_ + l * x_.n * kWidth<T>;
-      load_lanes(Tag<T>(), x_.b + row, static_cast<std::ptrdiff_t>(x_.n), x_.n, valid_, h);
-      store_lanes(Tag<T>(), h, x_.h + row, static_cast<std::ptrdiff_t>(x_.n), x_.n, valid_);
-    }
-  }
-
-  /// 2 x 2, all lanes in use: neighbouring sequences are contiguous, so loads only have to be interleaved.
-  HWY_INLINE void step2(std::size_t t) {
-    const Tag<T> d;
-    constexpr std::size_t N = kWidth<T>;
-    hn::Vec<Tag<T>> a00, a01, a10, a11, b0, b1;
-    hn::LoadInterleaved4(d, x_.matrix(t, s0_), a00, a01, a10, a11);
-    hn::LoadInterleaved2(d, x_.b + x_.row(0, t, s0_), b0, b1);
-    if (x_.transposed) std::swap(a01, a10);
-    const auto h0 = hn::Load(d, state_), h1 = hn::Load(d, state_ + N);
-    b0 = hn::MulAdd(a01, h1, hn::MulAdd(a00, h0, b0));
-    b1 = hn::MulAdd(a11, h1, hn::MulAdd(a10, h0, b1));
-    hn::Store(b0, d, state_);
-    hn::Store(b1, d, state_ + N);
-    hn::StoreInterleaved2(b0, b1, d, x_.h + x_.row(0, t, s0_));
-  }
-
-  HWY_INLINE void step4(std::size_t t) {
-    const Tag<T> d;
-    constexpr std::size_t N = kWidth<T>;
-    using V = hn::Vec<Tag<T>>;
-    const T* a = x_.matrix(t, s0_);
-    V acc[4], h[4];
-    hn::LoadInterleaved4(d, x_.b + x_.row(0, t, s0_), acc[0], acc[1], acc[2], acc[3]);
-    HWY_UNROLL(4)
-    for (std::size_t k = 0; k < 4; ++k) h[k] = hn::Load(d, state_ + k * N);
-    HWY_UNROLL(4)
-    for (std::size_t i = 0; i < 4; ++i) {
-      V row[4];
-      load_four(d, a + i * 4, 16, row);
-      if (x_.transposed) {
-        HWY_UNROLL(4)
-        for (std::size_t k = 0; k < 4; ++k) acc[k] = hn::MulAdd(row[k], h[i], acc[k]);
-      } else {
-        HWY_UNROLL(4)
-        for (std::size_t k = 0; k < 4; ++k) acc[i] = hn::MulAdd(row[k], h[k], acc[i]);
-      }
-    }
-    HWY_UNROLL(4)
-    for (std::size_t k = 0; k < 4; ++k) hn::Store(acc[k], d, state_ + k * N);
-    hn::StoreInterleaved4(acc[0], acc[1], acc[2], acc[3], d, x_.h + x_.row(0, t, s0_));
-  }
-
-  const Scan<T>& x_;
-  std::size_t s0_, valid_;
-  T *state_, *acc_, *a_;
-};
+// ---- lane = sequence -----------------------------------------------------------------------------------------------
+// Blocks of N neighbouring sequences, all lanes in use. State of a block: (lead, n, N).
 
 template <class T>
-HWY_INLINE SequenceLanes<T> lanes_at(const Scan<T>& x, std::size_t block, T* scratch) {
-  constexpr std::size_t N = kWidth<T>;
-  return SequenceLanes<T>(x, block * N, std::min(N, x.batch - block * N), scratch);
+void start_block(const Scan<T>& x, std::size_t s0, T* state) {
+  for (std::size_t l = 0; l < x.lead; ++l) {
+    const T* from = x.initial(l, s0);
+    T* to = state + l * x.n * kWidth<T>;
+    if (from == nullptr) {
+      std::memset(to, 0, x.n * kWidth<T> * sizeof(T));
+    } else {
+      load_lanes(Tag<T>(), from, static_cast<std::ptrdiff_t>(x.n), x.n, kWidth<T>, to);
+    }
+  }
 }
 
+/// The step without a matrix: h = b.
 template <class T>
-void scan_sequence_lanes(const Scan<T>& x) {
-  constexpr std::size_t N = kWidth<T>;
-  const std::size_t blocks = (x.batch + N - 1) / N;
-  const std::size_t piece = std::max<std::size_t>(1, 4096 / (N * x.n * x.n * sizeof(T)));
-  const std::size_t size = SequenceLanes<T>::scratch_size(x);
-  const Aligned<T> scratch = aligned<T>(blocks * size);
-  parallel_for(static_cast<std::int64_t>(blocks), static_cast<std::int64_t>(piece),
-               [&](std::int64_t begin, std::int64_t end) {
-                 // Time outside, lane blocks inside: a row of matrices is read in address order.
-                 constexpr std::size_t kGroup = 32;
-                 for (std::size_t g0 = static_cast<std::size_t>(begin); g0 < static_cast<std::size_t>(end); g0 += kGroup) {
-                   const std::size_t g1 = std::min(g0 + kGroup, static_cast<std::size_t>(end));
-                   for (std::size_t g = g0; g < g1; ++g) lanes_at(x, g, scratch.get() + g * size).start();
-                   for (std::size_t i = 0; i < x.steps; ++i) {
-                     for (std::size_t g = g0; g < g1; ++g) lanes_at(x, g, scratch.get() + g * size).step(i);
-                   }
-                 }
-               });
+void first_step(const Scan<T>& x, std::size_t t, std::size_t s0, T* state) {
+  for (std::size_t l = 0; l < x.lead; ++l) {
+    const std::size_t row = x.row(l, t, s0);
+    T* h = state + l * x.n * kWidth<T>;
+    load_lanes(Tag<T>(), x.b + row, static_cast<std::ptrdiff_t>(x.n), x.n, kWidth<T>, h);
+    store_lanes(Tag<T>(), h, x.h + row, static_cast<std::ptrdiff_t>(x.n), x.n, kWidth<T>);
+  }
 }
 
-/// Lane = right-hand side, for one sequence. Scratch: state (blocks of lead, n, N) and acc (n, N).
+/// One step of one block, any n. `scratch` holds acc (n, N) and A (n*n, N).
 template <class T>
-void lead_lanes(const Scan<T>& x, std::size_t s, T* scratch) {
+HWY_INLINE void general_step(const Scan<T>& x, std::size_t t, std::size_t s0, T* state, T* scratch) {
   const Tag<T> d;
   constexpr std::size_t N = kWidth<T>;
+  const std::size_t n = x.n;
+  T* acc = scratch;
+  T* a = scratch + n * N;
+  load_lanes(d, x.matrix(t, s0), static_cast<std::ptrdiff_t>(n * n), n * n, N, a);
+  for (std::size_t l = 0; l < x.lead; ++l) {
+    const std::size_t row = x.row(l, t, s0);
+    T* h = state + l * n * N;
+    load_lanes(d, x.b + row, static_cast<std::ptrdiff_t>(n), n, N, acc);
+    if (x.transposed) {
+      multiply(d, n, h, acc, [&](std::size_t i, std::size_t k) HWY_ATTR { return hn::Load(d, a + (k * n + i) * N); });
+    } else {
+      multiply(d, n, h, acc, [&](std::size_t i, std::size_t k) HWY_ATTR { return hn::Load(d, a + (i * n + k) * N); });
+    }
+    std::memcpy(h, acc, n * N * sizeof(T));
+    store_lanes(d, acc, x.h + row, static_cast<std::ptrdiff_t>(n), n, N);
+  }
+}
+
+/// b or h of neighbouring sequences, n = 2..4: contiguous, so vectors only have to be interleaved.
+template <std::size_t kN, class D, class T, class V>
+HWY_INLINE void load_interleaved(D d, const T* p, V* v) {
+  if constexpr (kN == 2) hn::LoadInterleaved2(d, p, v[0], v[1]);
+  if constexpr (kN == 3) hn::LoadInterleaved3(d, p, v[0], v[1], v[2]);
+  if constexpr (kN == 4) hn::LoadInterleaved4(d, p, v[0], v[1], v[2], v[3]);
+}
+
+template <std::size_t kN, class D, class T, class V>
+HWY_INLINE void store_interleaved(D d, const V* v, T* p) {
+  if constexpr (kN == 2) hn::StoreInterleaved2(v[0], v[1], d, p);
+  if constexpr (kN == 3) hn::StoreInterleaved3(v[0], v[1], v[2], d, p);
+  if constexpr (kN == 4) hn::StoreInterleaved4(v[0], v[1], v[2], v[3], d, p);
+}
+
+/// One step of one block with lead = 1 and n = kN: everything in registers but the state.
+template <std::size_t kN, bool kTransposed, class T>
+HWY_INLINE void small_step(const T* a, const T* b, T* h_out, T* state) {
+  const Tag<T> d;
+  constexpr std::size_t N = kWidth<T>;
+  using V = hn::Vec<Tag<T>>;
+  V acc[kN], h[kN], m[12];
+  load_interleaved<kN>(d, b, acc);
+  HWY_UNROLL(4)
+  for (std::size_t k = 0; k < kN; ++k) h[k] = hn::Load(d, state + k * N);
+  if constexpr (kN == 4) {  // row by row: 16 vectors would not fit the registers
+    HWY_UNROLL(4)
+    for (std::size_t i = 0; i < 4; ++i) {
+      load_four(d, a + i * 4, 16, m);
+      HWY_UNROLL(4)
+      for (std::size_t k = 0; k < 4; ++k) {
+        V& sum = acc[kTransposed ? k : i];
+        sum = hn::MulAdd(m[k], h[kTransposed ? i : k], sum);
+      }
+    }
+  } else {
+    load_four(d, a, kN * kN, m);
+    if constexpr (kN == 3) {
+      load_four(d, a + 4, 9, m + 4);
+      load_four(d, a + 5, 9, m + 5);  // overlaps: brings element 8
+    }
+    HWY_UNROLL(3)
+    for (std::size_t i = 0; i < kN; ++i) {
+      HWY_UNROLL(3)
+      for (std::size_t k = 0; k < kN; ++k) acc[i] = hn::MulAdd(m[kTransposed ? k * kN + i : i * kN + k], h[k], acc[i]);
+    }
+  }
+  HWY_UNROLL(4)
+  for (std::size_t k = 0; k < kN; ++k) hn::Store(acc[k], d, state + k * N);
+  store_interleaved<kN>(d, acc, h_out);
+}
+
+/// Steps [i0, steps) of blocks [g0, g1): time outside, blocks inside, so that memory is read in address order.
+template <std::size_t kN, bool kTransposed, class T>
+void small_blocks(const Scan<T>& x, std::size_t i0, std::size_t g0, std::size_t g1, T* states) {
+  constexpr std::size_t N = kWidth<T>;
+  for (std::size_t i = i0; i < x.steps; ++i) {
+    const std::size_t t = x.time(i), s0 = g0 * N, row = x.row(0, t, s0);
+    const T* a = x.matrix(t, s0);
+    for (std::size_t g = 0; g < g1 - g0; ++g) {
+      small_step<kN, kTransposed>(a + g * N * kN * kN, x.b + row + g * N * kN, x.h + row + g * N * kN,
+                                  states + g * kN * N);
+    }
+  }
+}
+
+/// Blocks [g0, g1) over all steps; `scratch` holds their states, then the scratch of `general_step`.
+template <class T>
+void sequence_blocks(const Scan<T>& x, std::size_t g0, std::size_t g1, T* scratch) {
+  constexpr std::size_t N = kWidth<T>;
+  const std::size_t state_size = x.lead * x.n * N;
+  T* temporary = scratch + (g1 - g0) * state_size;
+  for (std::size_t g = g0; g < g1; ++g) start_block(x, g * N, scratch + (g - g0) * state_size);
+  std::size_t i0 = 0;
+  if (x.shift_a) {
+    for (std::size_t g = g0; g < g1; ++g) first_step(x, x.time(0), g * N, scratch + (g - g0) * state_size);
+    i0 = 1;
+  }
+  if (x.lead == 1 && x.n <= 4) {
+    const auto run = [&](auto n) {
+      constexpr std::size_t kN = decltype(n)::value;
+      x.transposed ? small_blocks<kN, true>(x, i0, g0, g1, scratch) : small_blocks<kN, false>(x, i0, g0, g1, scratch);
+    };
+    if (x.n == 2) run(std::integral_constant<std::size_t, 2>());
+    if (x.n == 3) run(std::integral_constant<std::size_t, 3>());
+    if (x.n == 4) run(std::integral_constant<std::size_t, 4>());
+    return;
+  }
+  for (std::size_t i = i0; i < x.steps; ++i) {
+    const std::size_t t = x.time(i);
+    for (std::size_t g = g0; g < g1; ++g) {
+      general_step(x, t, g * N, scratch + (g - g0) * state_size, temporary);
+    }
+  }
+}
+
+// ---- lane = right-hand side ----------------------------------------------------------------------------------------
+
+/// One sequence, A's elements broadcast. Scratch: state (blocks of lead, n, N) and acc (n, N). With a one-lane tag this
+/// is the scalar form for left-over sequences.
+template <class D, class T>
+void lead_lanes(D d, const Scan<T>& x, std::size_t s, T* scratch) {
+  constexpr std::size_t N = hn::MaxLanes(D());
   const std::size_t n = x.n, blocks = (x.lead + N - 1) / N;
   const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(x.steps * x.batch * n);
   const auto valid = [&](std::size_t block) { return std::min(N, x.lead - block * N); };
@@ -263,44 +283,159 @@ void lead_lanes(const Scan<T>& x, std::size_t s, T* scratch) {
   }
 }
 
+/// Whole blocks of sequences go to lanes; left-over sequences one by one, over their right-hand sides.
 template <class T>
-void scan_lead_lanes(const Scan<T>& x) {
-  const std::size_t size = ((x.lead + kWidth<T> - 1) / kWidth<T> + 1) * x.n * kWidth<T>;
-  const Aligned<T> scratch = aligned<T>(x.batch * size);
-  parallel_for(static_cast<std::int64_t>(x.batch), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::size_t s = static_cast<std::size_t>(begin); s < static_cast<std::size_t>(end); ++s) {
-      lead_lanes(x, s, scratch.get() + s * size);
+void scan_lanes(const Scan<T>& x) {
+  constexpr std::size_t N = kWidth<T>;
+  const std::size_t blocks = x.lead > x.batch && x.batch < 2 * N ? 0 : x.batch / N;
+  const std::size_t rest = x.batch - blocks * N;
+  const std::size_t group = std::clamp<std::size_t>(4096 / (N * x.n * x.n * sizeof(T)), 1, 32);  // long pieces of rows
+  const std::size_t block_size = x.lead * x.n * N;
+  const std::size_t group_size = group * block_size + (x.n + x.n * x.n) * N;
+  const std::size_t groups = (blocks + group - 1) / group;
+  const std::size_t lead_size = ((x.lead + N - 1) / N + 1) * x.n * N;
+  const Aligned<T> scratch = aligned<T>(groups * group_size + rest * lead_size);
+  parallel_for(static_cast<std::int64_t>(groups + rest), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::size_t task = static_cast<std::size_t>(begin); task < static_cast<std::size_t>(end); ++task) {
+      if (task < groups) {
+        sequence_blocks(x, task * group, std::min(blocks, (task + 1) * group), scratch.get() + task * group_size);
+        continue;
+      }
+      T* own = scratch.get() + groups * group_size + (task - groups) * lead_size;
+      const std::size_t s = blocks * N + task - groups;
+      x.lead < 4 ? lead_lanes(hn::CappedTag<T, 1>(), x, s, own) : lead_lanes(Tag<T>(), x, s, own);
     }
   });
 }
 
-/// out = b + A h for kRows rows of a row-major A.
-template <std::size_t kRows, class T>
-HWY_INLINE void dot_rows(const T* HWY_RESTRICT a, std::size_t n, const T* HWY_RESTRICT h, const T* b, T* out) {
-  const Tag<T> d;
-  constexpr std::size_t N = kWidth<T>;
-  hn::Vec<Tag<T>> sum[kRows];
+// ---- one product per step and sequence -----------------------------------------------------------------------------
+
+/// At most 256 bits: wide enough for n > 4, and the reduction tree has one shape.
+template <class T>
+using RowTag = hn::CappedTag<T, 32 / sizeof(T)>;
+
+template <class T>
+inline constexpr std::size_t kRowLanes = hn::MaxLanes(RowTag<T>());
+
+/// Lane i of the result is the sum of the lanes of p[i]; p has as many vectors as lanes.
+template <class T, class D = RowTag<T>, class V = hn::Vec<D>>
+HWY_INLINE V sum_each(D d, V* p) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)d;
+  return p[0];
+#else
+  constexpr std::size_t N = kRowLanes<T>;
   HWY_UNROLL(4)
-  for (std::size_t i = 0; i < kRows; ++i) sum[i] = hn::Zero(d);
-  std::size_t k = 0;
-  for (; k + N <= n; k += N) {
-    const auto hk = hn::LoadU(d, h + k);
-    HWY_UNROLL(4)
-    for (std::size_t i = 0; i < kRows; ++i) sum[i] = hn::MulAdd(hn::LoadU(d, a + i * n + k), hk, sum[i]);
+  for (std::size_t i = 0; i < N / 2; ++i) {
+    p[i] = hn::Add(hn::InterleaveLower(d, p[2 * i], p[2 * i + 1]), hn::InterleaveUpper(d, p[2 * i], p[2 * i + 1]));
   }
-  HWY_UNROLL(4)
-  for (std::size_t i = 0; i < kRows; ++i) {
-    T rest = b[i] + hn::GetLane(hn::SumOfLanes(d, sum[i]));
-    for (std::size_t j = k; j < n; ++j) rest += a[i * n + j] * h[j];
-    out[i] = rest;
+  if constexpr (sizeof(T) == 4) {
+    const hn::RepartitionToWide<D> dw;
+    HWY_UNROLL(2)
+    for (std::size_t i = 0; i < N / 4; ++i) {
+      const auto u = hn::BitCast(dw, p[2 * i]), v = hn::BitCast(dw, p[2 * i + 1]);
+      p[i] = hn::Add(hn::BitCast(d, hn::InterleaveLower(dw, u, v)), hn::BitCast(d, hn::InterleaveUpper(dw, u, v)));
+    }
+  }
+  if constexpr (N * sizeof(T) == 16) return p[0];
+  return hn::Add(hn::ConcatLowerLower(d, p[1], p[0]), hn::ConcatUpperUpper(d, p[1], p[0]));
+#endif
+}
+
+/// The first `count` elements, then zeros; `count` may exceed the vector.
+template <class T, class D = RowTag<T>>
+HWY_INLINE hn::Vec<D> load_first(D d, const T* p, std::size_t count) {
+  constexpr std::size_t N = kRowLanes<T>;
+  if (count >= N) return hn::LoadU(d, p);
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, count), d, p);  // these targets do not touch memory outside the mask
+#else
+  HWY_ALIGN T buffer[N] = {};
+  for (std::size_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return hn::Load(d, buffer);
+#endif
+}
+
+/// One row's tail beyond whole vectors. Reading a whole vector that ends at the row's end, with the elements counted
+/// already replaced by zeros, keeps NaN and infinity of the neighbouring elements out of the sum.
+template <class T, class D = RowTag<T>>
+HWY_INLINE hn::Vec<D> load_tail(D d, const T* row_end, std::size_t rest) {
+  constexpr std::size_t N = kRowLanes<T>;
+  const auto v = hn::LoadU(d, row_end - N);
+  return hn::IfThenZeroElse(hn::FirstN(d, N - rest), v);
+}
+
+template <class T, class D = RowTag<T>>
+HWY_INLINE void store_first(D d, hn::Vec<D> v, T* p, std::size_t count) {
+  constexpr std::size_t N = kRowLanes<T>;
+  if (count >= N) return hn::StoreU(v, d, p);
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(d, count), d, p);
+#else
+  HWY_ALIGN T buffer[N];
+  hn::Store(v, d, buffer);
+  for (std::size_t i = 0; i < count; ++i) p[i] = buffer[i];
+#endif
+}
+
+/// p[r] = sum over k of A[r][k] h[k], lane by lane, for kRows rows.
+template <std::size_t kRows, class T, class V>
+HWY_INLINE void multiply_rows(const T* HWY_RESTRICT a, std::size_t n, const T* h, V* p) {
+  const RowTag<T> d;
+  constexpr std::size_t N = kRowLanes<T>;
+  const std::size_t whole = n / N * N, rest = n - whole;
+  for (std::size_t k = 0; k < whole; k += N) {
+    const V hk = hn::LoadU(d, h + k);
+    HWY_UNROLL(8)
+    for (std::size_t r = 0; r < kRows; ++r) p[r] = hn::MulAdd(hn::LoadU(d, a + r * n + k), hk, p[r]);
+  }
+  if (rest == 0) return;
+  if (whole == 0) {  // rows shorter than a vector (float, n = 5..7)
+    const V hk = load_first(d, h, n);
+    HWY_UNROLL(8)
+    for (std::size_t r = 0; r < kRows; ++r) p[r] = hn::Mul(load_first(d, a + r * n, n), hk);
+    return;
+  }
+  const V hk = load_tail(d, h + n, rest);
+  HWY_UNROLL(8)
+  for (std::size_t r = 0; r < kRows; ++r) p[r] = hn::MulAdd(load_tail(d, a + (r + 1) * n, rest), hk, p[r]);
+}
+
+/// out[0..kRows) = b + A h for kRows <= N rows; out may be b.
+template <std::size_t kRows, class T>
+HWY_INLINE void dot_tile(const T* a, std::size_t n, const T* h, const T* b, T* out) {
+  const RowTag<T> d;
+  constexpr std::size_t N = kRowLanes<T>;
+  hn::Vec<RowTag<T>> p[N];
+  HWY_UNROLL(8)
+  for (std::size_t r = 0; r < N; ++r) p[r] = hn::Zero(d);
+  multiply_rows<kRows>(a, n, h, p);
+  store_first(d, hn::Add(load_first(d, b, kRows), sum_each<T>(d, p)), out, kRows);
+}
+
+/// The last n % N rows.
+template <std::size_t kRows, class T>
+HWY_INLINE void dot_rest(const T* a, std::size_t n, std::size_t rows, const T* h, const T* b, T* out) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return dot_tile<kRows>(a, n, h, b, out);
+    dot_rest<kRows - 1>(a, n, rows, h, b, out);
   }
 }
 
-/// out = b + A^T h for kVectors vectors of columns from `col`.
+/// out = b + A h for one sequence, n > 4; out may be b.
+template <class T>
+HWY_INLINE void dot_product_rows(const T* a, std::size_t n, const T* h, const T* b, T* out) {
+  constexpr std::size_t N = kRowLanes<T>;
+  std::size_t i = 0;
+  for (; i + N <= n; i += N) dot_tile<N>(a + i * n, n, h, b + i, out + i);
+  if (i < n) dot_rest<N - 1>(a + i * n, n, n - i, h, b + i, out + i);
+}
+
+/// out[col..] = b + A^T h for kVectors vectors of columns.
 template <std::size_t kVectors, class D, class T>
 HWY_INLINE void columns(D d, const T* HWY_RESTRICT a, std::size_t n, std::size_t col, const T* HWY_RESTRICT h,
                         const T* b, T* out) {
-  const std::size_t N = hn::Lanes(d);
+  constexpr std::size_t N = hn::MaxLanes(D());
   hn::Vec<D> sum[kVectors];
   HWY_UNROLL(4)
   for (std::size_t v = 0; v < kVectors; ++v) sum[v] = hn::LoadU(d, b + col + v * N);
@@ -313,62 +448,55 @@ HWY_INLINE void columns(D d, const T* HWY_RESTRICT a, std::size_t n, std::size_t
   for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sum[v], d, out + col + v * N);
 }
 
-/// out = b + A h or b + A^T h; h and out must not overlap b's later elements, and h not out.
 template <class T>
-HWY_INLINE void matrix_vector(const T* a, std::size_t n, bool transposed, const T* h, const T* b, T* out) {
+HWY_INLINE void column_sum(const T* a, std::size_t n, const T* h, const T* b, T* out) {
+  const RowTag<T> d;
+  constexpr std::size_t N = kRowLanes<T>;
   std::size_t i = 0;
-  if (transposed) {
-    const Tag<T> d;
-    constexpr std::size_t N = kWidth<T>;
-    for (; i + 4 * N <= n; i += 4 * N) columns<4>(d, a, n, i, h, b, out);
-    for (; i + N <= n; i += N) columns<1>(d, a, n, i, h, b, out);
-    for (; i < n; ++i) columns<1>(hn::CappedTag<T, 1>(), a, n, i, h, b, out);
-    return;
+  for (; i + 4 * N <= n; i += 4 * N) columns<4>(d, a, n, i, h, b, out);
+  if (i + 2 * N <= n) columns<2>(d, a, n, i, h, b, out), i += 2 * N;
+  if (i + N <= n) columns<1>(d, a, n, i, h, b, out), i += N;
+  if constexpr (N > 4) {
+    if (i + 4 <= n) columns<1>(hn::CappedTag<T, 4>(), a, n, i, h, b, out), i += 4;
   }
-  for (; i + 4 <= n; i += 4) dot_rows<4>(a + i * n, n, h, b + i, out + i);
-  for (; i < n; ++i) dot_rows<1>(a + i * n, n, h, b + i, out + i);
+  for (; i < n; ++i) columns<1>(hn::CappedTag<T, 1>(), a, n, i, h, b, out);
 }
 
-/// Plain recurrence of one sequence, steps [i0, i1) in the scan's direction; `state` (lead, n) in and out.
+/// Sequences [s0, s1) over all steps. The state is the row written one step before. `zeros` (n) starts those without h0.
 template <class T>
-void recurrence(const Scan<T>& x, std::size_t s, std::size_t i0, std::size_t i1, T* state) {
-  for (std::size_t i = i0; i < i1; ++i) {
+void recurrence(const Scan<T>& x, std::size_t s0, std::size_t s1, const T* zeros) {
+  const std::size_t n = x.n;
+  for (std::size_t i = 0; i < x.steps; ++i) {
     const std::size_t t = x.time(i);
-    const T* a = x.matrix(t, s);
-    for (std::size_t l = 0; l < x.lead; ++l) {
-      T* out = x.h + x.row(l, t, s);
-      const T* b = x.b + x.row(l, t, s);
-      if (i == 0 && x.shift_a) {
-        std::memmove(out, b, x.n * sizeof(T));
-      } else {
-        matrix_vector(a, x.n, x.transposed, state + l * x.n, b, out);
+    for (std::size_t s = s0; s < s1; ++s) {
+      for (std::size_t l = 0; l < x.lead; ++l) {
+        const std::size_t row = x.row(l, t, s);
+        if (i == 0 && x.shift_a) {
+          std::memmove(x.h + row, x.b + row, n * sizeof(T));
+          continue;
+        }
+        const T* first = x.initial(l, s);
+        const T* before = i > 0 ? x.h + x.row(l, x.time(i - 1), s) : first != nullptr ? first : zeros;
+        if (x.transposed) {
+          column_sum(x.matrix(t, s), n, before, x.b + row, x.h + row);
+        } else {
+          dot_product_rows(x.matrix(t, s), n, before, x.b + row, x.h + row);
+        }
       }
-      std::memcpy(state + l * x.n, out, x.n * sizeof(T));
-    }
-  }
-}
-
-template <class T>
-void load_state(const Scan<T>& x, std::size_t s, T* state) {
-  for (std::size_t l = 0; l < x.lead; ++l) {
-    if (const T* from = x.initial(l, s)) {
-      std::memcpy(state + l * x.n, from, x.n * sizeof(T));
-    } else {
-      std::memset(state + l * x.n, 0, x.n * sizeof(T));
     }
   }
 }
 
 template <class T>
 void scan_rows(const Scan<T>& x) {
-  const Aligned<T> states = aligned<T>(x.batch * x.lead * x.n);
-  parallel_for(static_cast<std::int64_t>(x.batch), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::size_t s = static_cast<std::size_t>(begin); s < static_cast<std::size_t>(end); ++s) {
-      T* state = states.get() + s * x.lead * x.n;
-      load_state(x, s, state);
-      recurrence(x, s, 0, x.steps, state);
-    }
-  });
+  // Neighbouring sequences in one task hide each other's latency, and memory is read in long pieces.
+  const std::size_t group = std::clamp<std::size_t>(16384 / (x.n * x.n * sizeof(T)), 4, 1024);
+  const Aligned<T> zeros = aligned<T>(x.n);
+  std::memset(zeros.get(), 0, x.n * sizeof(T));
+  parallel_for(static_cast<std::int64_t>(x.batch), static_cast<std::int64_t>(group),
+               [&](std::int64_t begin, std::int64_t end) {
+                 recurrence(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), zeros.get());
+               });
 }
 
 // ---- a lone sequence: three phases over chunks of time -------------------------------------------------------------
@@ -462,6 +590,23 @@ void chunk_phase(const Scan<T>& x, const Chunks& chunks, T* products, T* ends) {
   });
 }
 
+/// Steps from i0 of a lone sequence, starting after the state `before`.
+template <std::size_t kN, class T>
+void plain_steps(const Scan<T>& x, std::size_t i0, const T* before) {
+  T state[kN] = {}, next[kN];
+  if (before != nullptr) std::copy_n(before, kN, state);
+  for (std::size_t i = i0; i < x.steps; ++i) {
+    const std::size_t t = x.time(i);
+    const T* a = x.a + t * kN * kN;
+    for (std::size_t r = 0; r < kN; ++r) {
+      next[r] = x.b[t * kN + r];
+      for (std::size_t k = 0; k < kN; ++k) next[r] += (x.transposed ? a[k * kN + r] : a[r * kN + k]) * state[k];
+    }
+    std::copy_n(next, kN, state);
+    std::copy_n(state, kN, x.h + t * kN);
+  }
+}
+
 /// x must have batch = lead = 1 and shift_a = false.
 template <std::size_t kN, class T>
 void scan_chunks(const Scan<T>& x) {
@@ -470,8 +615,8 @@ void scan_chunks(const Scan<T>& x) {
   T* products = memory.get();
   T* ends = products + chunks.count * kN * kN;
   chunk_phase<kN, false>(x, chunks, products, ends);
-  T state[kN], next[kN];
-  load_state(x, 0, state);
+  T state[kN] = {}, next[kN];
+  if (const T* from = x.initial(0, 0)) std::copy_n(from, kN, state);
   for (std::size_t c = 0; c < chunks.count; ++c) {
     // The chunk's end becomes its start; the carry moves on to the next chunk.
     T* end = ends + c * kN;
@@ -484,10 +629,8 @@ void scan_chunks(const Scan<T>& x) {
   }
   chunk_phase<kN, true>(x, chunks, products, ends);
   const std::size_t done = chunks.count * chunks.length;
-  if (done < x.steps) {
-    std::memcpy(state, x.h + x.row(0, x.time(done - 1), 0), kN * sizeof(T));
-    recurrence(x, 0, done, x.steps, state);
-  }
+  const T* before = x.h + x.row(0, x.time(done - 1), 0);
+  plain_steps<kN>(x, done, before);
 }
 
 template <class T>
@@ -502,10 +645,14 @@ void scan_lone(Scan<T> x) {
     x.shift_a = false;
     if (x.steps == 0) return;
   }
-  if (x.n > 4 || x.steps < 256) return scan_rows(x);
-  if (x.n == 2) return scan_chunks<2>(x);
-  if (x.n == 3) return scan_chunks<3>(x);
-  return scan_chunks<4>(x);
+  if (x.n > kLaneLimit) return scan_rows(x);
+  const auto run = [&x](auto n) {
+    constexpr std::size_t kN = decltype(n)::value;
+    x.steps < 256 ? plain_steps<kN>(x, 0, x.initial(0, 0)) : scan_chunks<kN>(x);
+  };
+  if (x.n == 2) run(std::integral_constant<std::size_t, 2>());
+  if (x.n == 3) run(std::integral_constant<std::size_t, 3>());
+  if (x.n == 4) run(std::integral_constant<std::size_t, 4>());
 }
 
 template <class T>
@@ -523,8 +670,7 @@ void dense(const ScanShape& s, const T* a, const T* b, const T* h0, T* h) {
                   h};
   if (x.batch == 1 && x.lead == 1) return scan_lone(x);
   if (x.n > kLaneLimit) return scan_rows(x);
-  if (x.batch < kWidth<T> && x.lead > x.batch) return scan_lead_lanes(x);
-  scan_sequence_lanes(x);
+  scan_lanes(x);
 }
 
 void dense_f32(const ScanShape& s, const float* a, const float* b, const float* h0, float* h) { dense(s, a, b, h0, h); }

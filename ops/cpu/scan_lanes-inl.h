@@ -105,23 +105,28 @@ HWY_INLINE void load_four(D d, const T* p, std::ptrdiff_t stride, hn::Vec<D>* ou
   for (std::size_t e = 0; e < 4; e += kBlockLanes<D>) load_group(d, p + e, stride, out + e);
 }
 
-/// `valid` lanes are read; the others repeat the last of them.
+/// Reads `count` elements of `valid` lanes; lanes beyond repeat the last of them.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void load_lanes(D d, const T* p, std::ptrdiff_t stride, std::size_t count, std::size_t valid, T* out) {
   constexpr std::size_t N = hn::MaxLanes(D());
   constexpr std::size_t kE = kBlockLanes<D>;
-  const std::size_t grouped = valid == N ? count / kE * kE : 0;
-  for (std::size_t e = 0; e < grouped; e += kE) {
+  if (valid < N || count < kE) {
+    for (std::size_t e = 0; e < count; ++e) {
+      for (std::size_t j = 0; j < N; ++j) {
+        const std::ptrdiff_t lane = static_cast<std::ptrdiff_t>(std::min(j, valid - 1));
+        out[e * N + j] = p[lane * stride + static_cast<std::ptrdiff_t>(e)];
+      }
+    }
+    return;
+  }
+  const auto group = [&](std::size_t e) HWY_ATTR {
     hn::Vec<D> v[kE];
     load_group(d, p + e, stride, v);
     HWY_UNROLL(4)
     for (std::size_t q = 0; q < kE; ++q) hn::Store(v[q], d, out + (e + q) * N);
-  }
-  for (std::size_t e = grouped; e < count; ++e) {
-    for (std::size_t j = 0; j < N; ++j) {
-      out[e * N + j] = p[static_cast<std::ptrdiff_t>(std::min(j, valid - 1)) * stride + static_cast<std::ptrdiff_t>(e)];
-    }
-  }
+  };
+  for (std::size_t e = 0; e + kE <= count; e += kE) group(e);
+  if (count % kE != 0) group(count - kE);  // overlaps the group before it
 }
 
 /// The reverse of `load_lanes`; only `valid` lanes are written.
@@ -129,8 +134,15 @@ template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void store_lanes(D d, const T* from, T* p, std::ptrdiff_t stride, std::size_t count, std::size_t valid) {
   constexpr std::size_t N = hn::MaxLanes(D());
   constexpr std::size_t kE = kBlockLanes<D>;
-  const std::size_t grouped = valid == N ? count / kE * kE : 0;
-  for (std::size_t e = 0; e < grouped; e += kE) {
+  if (valid < N || count < kE) {
+    for (std::size_t e = 0; e < count; ++e) {
+      for (std::size_t j = 0; j < valid; ++j) {
+        p[static_cast<std::ptrdiff_t>(j) * stride + static_cast<std::ptrdiff_t>(e)] = from[e * N + j];
+      }
+    }
+    return;
+  }
+  const auto group = [&](std::size_t e) HWY_ATTR {
     hn::Vec<D> v[kE];
     HWY_UNROLL(4)
     for (std::size_t q = 0; q < kE; ++q) v[q] = hn::Load(d, from + (e + q) * N);
@@ -139,12 +151,9 @@ HWY_INLINE void store_lanes(D d, const T* from, T* p, std::ptrdiff_t stride, std
     for (std::size_t q = 0; q < kE; ++q) {
       store_blocks(d, v[q], p + e + static_cast<std::ptrdiff_t>(q) * stride, static_cast<std::ptrdiff_t>(kE) * stride);
     }
-  }
-  for (std::size_t e = grouped; e < count; ++e) {
-    for (std::size_t j = 0; j < valid; ++j) {
-      p[static_cast<std::ptrdiff_t>(j) * stride + static_cast<std::ptrdiff_t>(e)] = from[e * N + j];
-    }
-  }
+  };
+  for (std::size_t e = 0; e + kE <= count; e += kE) group(e);
+  if (count % kE != 0) group(count - kE);
 }
 
 }  // namespace solvent::cpu::HWY_NAMESPACE
