@@ -10,9 +10,7 @@
 // Weight gradients are summed per task (a fixed block of sequences) and added over tasks in order, so the bits depend
 // on sizes only.
 
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
+#include "solvent/ops/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "solvent/ops/cpu/gru_backward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h

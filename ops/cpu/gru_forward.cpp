@@ -6,9 +6,7 @@
 // Traffic: xs read once, hs (and gates) written once; weights are re-read from cache every step.
 // Deterministic: each element's sums have one fixed order (gru_core-inl.h), whatever rows share its tile.
 
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
+#include "solvent/ops/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "solvent/ops/cpu/gru_forward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h

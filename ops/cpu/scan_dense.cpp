@@ -12,9 +12,7 @@
 // look at other sequences, so a sequence of two or more has the same bits in any batch.
 // Threads take groups of neighbouring sequences. Traffic: A, b read once and h written once (A twice if lone).
 
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
+#include "solvent/ops/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "solvent/ops/cpu/scan_dense.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h

@@ -7,9 +7,7 @@
 // Traffic: 12 bytes (float) per element; outputs beyond the last-level cache are streamed past it.
 // Deterministic: chains never mix, and a lone chain is always grouped by 128-bit vectors, whatever the machine has.
 
-#ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
-#endif
+#include "solvent/ops/cpu/simd_targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "solvent/ops/cpu/scan_diagonal.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h

@@ -386,3 +386,48 @@ TEST_CASE("gru kernels: agrees with torch.nn.GRU") {
   CHECK(error(got.d_xs, d_xs) < 1e-14);
   CHECK(error(got.d_b_hn, d_b_hn) < 1e-14);
 }
+
+namespace {
+
+template <class T>
+void check_jacobian(std::int64_t rows, std::int64_t h) {
+  CAPTURE(rows, h, sizeof(T));
+  const Problem<T> p({1, rows, 3, h});
+  Naive naive(p);
+  naive.forward();
+  std::vector<T> xw(count(rows * 3 * h)), f(count(rows * h)), jac(count(rows * h * h)), columns(jac), diagonal(f);
+  gru_input_projection<T>(rows, 3, h, p.weights(), p.xs.data(), xw.data());
+  gru_cell_jacobian<T>(rows, h, p.weights(), xw.data(), p.h0.data(), f.data(), jac.data(),
+                       GruJacobianLayout::row_major);
+  gru_cell_jacobian<T>(rows, h, p.weights(), xw.data(), p.h0.data(), nullptr, columns.data(),
+                       GruJacobianLayout::column_major);
+  gru_cell_jacobian<T>(rows, h, p.weights(), xw.data(), p.h0.data(), nullptr, diagonal.data(),
+                       GruJacobianLayout::diagonal);
+  CHECK(error(f, naive.hs) < kTolerance<T>);
+  std::vector<double> expected(jac.size()), expected_columns(jac.size()), expected_diagonal(f.size());
+  for (std::int64_t i = 0; i < h; ++i) {  // row i of J is the gradient of output i
+    std::vector<double> g(count(rows * h), 0.0);
+    for (std::int64_t r = 0; r < rows; ++r) g[count(r * h + i)] = 1;
+    const std::vector<double> d_h0 = naive.backward(g).h0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t j = 0; j < h; ++j) {
+        expected[count((r * h + i) * h + j)] = expected_columns[count((r * h + j) * h + i)] = d_h0[count(r * h + j)];
+      }
+      expected_diagonal[count(r * h + i)] = d_h0[count(r * h + i)];
+    }
+  }
+  CHECK(error(jac, expected) < kTolerance<T>);
+  CHECK(error(columns, expected_columns) < kTolerance<T>);
+  CHECK(error(diagonal, expected_diagonal) < kTolerance<T>);
+}
+
+}  // namespace
+
+TEST_CASE("gru kernels: the closed-form Jacobian equals the naive gradients of every output") {
+  for (const std::int64_t h : {1, 2, 3, 4, 5, 8, 16, 17, 33}) {
+    for (const std::int64_t rows : {1, 5, 70}) {
+      check_jacobian<float>(rows, h);
+      check_jacobian<double>(rows, h);
+    }
+  }
+}
