@@ -44,7 +44,7 @@ enum class UnaryFn : std::uint8_t {
   erf,
   sigmoid,
   log_sigmoid,
-  softplus,    ///< log(1 + e^x)
+  softplus,  ///< log(1 + e^x)
   relu,
   leaky_relu,  ///< x > 0 ? x : a*x
   elu,         ///< x > 0 ? x : a*(e^x - 1)

@@ -284,8 +284,8 @@ template void compare(CompareFn, const double*, std::int64_t, const double*, std
                       std::int64_t) noexcept;
 template void select(const std::uint8_t*, std::int64_t, const float*, std::int64_t, const float*, std::int64_t, float*,
                      std::int64_t) noexcept;
-template void select(const std::uint8_t*, std::int64_t, const double*, std::int64_t, const double*, std::int64_t, double*,
-                     std::int64_t) noexcept;
+template void select(const std::uint8_t*, std::int64_t, const double*, std::int64_t, const double*, std::int64_t,
+                     double*, std::int64_t) noexcept;
 
 }  // namespace solvent::cpu
 #endif  // HWY_ONCE

@@ -4,8 +4,8 @@
 // matrix is cut into blocks along n whose partial results are combined in order. All cuts depend on sizes only, so results
 // are the same bits for any number of threads. Traffic: each input element is read once.
 //
-// Accuracy of sums: runs of at most kChunk elements are added in several vector accumulators (at most 64 sequential additions
-// per lane, 64 rows per column), and run totals are added with Neumaier's compensation. The worst-case error is that of
+// Accuracy of sums: runs of at most kChunk elements are added in several vector accumulators (at most 32 sequential additions
+// per lane of 8, 64 rows per column), and run totals are added with Neumaier's compensation. The worst-case error is that of
 // about 70 additions whatever the length.
 
 #include "solvent/ops/cpu/simd_targets.h"
@@ -31,7 +31,7 @@
 namespace solvent::cpu {
 namespace {
 
-constexpr std::size_t kChunk = 4096;          // elements summed in plain vector accumulators
+constexpr std::size_t kChunk = 2048;          // elements summed in plain vector accumulators
 constexpr std::size_t kColumnBlockRows = 64;  // the same for columns
 constexpr std::size_t kTileColumns = 1024;
 constexpr std::size_t kNarrow = 64;  // narrower matrices are read as fewer, longer rows
@@ -83,8 +83,8 @@ HWY_INLINE V accumulate(V running, V x) {
   if constexpr (kFn == ReduceFn::sum) return hn::Add(running, x);
   if constexpr (kFn == ReduceFn::sum_squares) return hn::MulAdd(x, x, running);
   if constexpr (kFn == ReduceFn::prod) return hn::Mul(running, x);
-  if constexpr (kFn == ReduceFn::max) return hn::IfThenElse(hn::Or(hn::Gt(x, running), hn::Ne(x, x)), x, running);
-  if constexpr (kFn == ReduceFn::min) return hn::IfThenElse(hn::Or(hn::Lt(x, running), hn::Ne(x, x)), x, running);
+  if constexpr (kFn == ReduceFn::max) return hn::IfThenElse(hn::Or(hn::Gt(x, running), hn::IsNaN(x)), x, running);
+  if constexpr (kFn == ReduceFn::min) return hn::IfThenElse(hn::Or(hn::Lt(x, running), hn::IsNaN(x)), x, running);
   if constexpr (kFn == ReduceFn::max_abs) return accumulate<ReduceFn::max>(running, hn::Abs(x));
 }
 
@@ -267,7 +267,7 @@ std::size_t find_first(const T* x, std::size_t n, T value) {
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     const auto v = hn::LoadU(d, x + i);
-    const auto hit = nan ? hn::FindFirstTrue(d, hn::Ne(v, v)) : hn::FindFirstTrue(d, hn::Eq(v, wanted));
+    const auto hit = nan ? hn::FindFirstTrue(d, hn::IsNaN(v)) : hn::FindFirstTrue(d, hn::Eq(v, wanted));
     if (hit >= 0) return i + static_cast<std::size_t>(hit);
   }
   for (; i < n; ++i) {
@@ -341,9 +341,9 @@ T dot_serial(const T* a, const T* b, std::size_t n) {
 }
 
 constexpr std::int64_t kGrain = kElementwiseGrain;
-constexpr std::int64_t kMaxBlocks = 512;           // partial results of one long row, on the stack
-constexpr std::int64_t kLongRow = 8 * kGrain;      // rows from here on are cut
-constexpr std::int64_t kFewRows = 64;              // ... unless there are enough of them
+constexpr std::int64_t kMaxBlocks = 512;       // partial results of one long row, on the stack
+constexpr std::int64_t kLongRow = 8 * kGrain;  // rows from here on are cut
+constexpr std::int64_t kFewRows = 64;          // ... unless there are enough of them
 
 std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
@@ -358,9 +358,8 @@ template <class T, class Block>
 T reduce_blocks(ReduceFn merge, std::int64_t n, Block block) {
   const std::int64_t length = block_length(n);
   std::array<T, kMaxBlocks> partial;
-  parallel_for(n, length, [&](std::int64_t begin, std::int64_t end) {
-    partial[size(begin / length)] = block(begin, end);
-  });
+  parallel_for(n, length,
+               [&](std::int64_t begin, std::int64_t end) { partial[size(begin / length)] = block(begin, end); });
   return reduce_kernels<T>(merge).row(partial.data(), size((n + length - 1) / length));
 }
 
@@ -370,15 +369,15 @@ void reduce_all_rows(ReduceFn fn, const T* x, std::int64_t rows, std::int64_t n,
   if (n >= kLongRow && rows < kFewRows) {
     for (std::int64_t o = 0; o < rows; ++o) {
       const T* start = x + o * n;
-      y[o] = reduce_blocks<T>(merging(fn), n, [=](std::int64_t begin, std::int64_t end) {
-        return row(start + begin, size(end - begin));
-      });
+      y[o] = reduce_blocks<T>(
+          merging(fn), n, [=](std::int64_t begin, std::int64_t end) { return row(start + begin, size(end - begin)); });
     }
     return;
   }
-  parallel_for(rows, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)), [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) y[o] = row(x + o * n, size(n));
-  });
+  parallel_for(rows, std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(n, 1)),
+               [=](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t o = begin; o < end; ++o) y[o] = row(x + o * n, size(n));
+               });
 }
 
 template <class T>
@@ -448,7 +447,8 @@ Extremum<T> find_extremum(ReduceFn fn, const T* x, std::int64_t n) {
 }
 
 template <class T>
-void extrema_of_rows(ReduceFn fn, const T* x, std::int64_t rows, std::int64_t n, T* value, std::int64_t* index) noexcept {
+void extrema_of_rows(ReduceFn fn, const T* x, std::int64_t rows, std::int64_t n, T* value,
+                     std::int64_t* index) noexcept {
   const auto store = [=](std::int64_t o, const Extremum<T>& best) {
     if (value != nullptr) value[o] = best.value;
     index[o] = best.index;

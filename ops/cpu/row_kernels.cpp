@@ -105,14 +105,14 @@ HWY_INLINE T row_max(D d, const T* x, std::size_t cols) {
     const auto v1 = hn::LoadU(d, x + i + lanes);
     m0 = hn::Max(v0, m0);
     m1 = hn::Max(v1, m1);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::Or(hn::Ne(v0, v0), hn::Ne(v1, v1))));
+    nan = hn::Or(nan, hn::VecFromMask(d, hn::Or(hn::IsNaN(v0), hn::IsNaN(v1))));
   }
   for (; i < cols; i += lanes) {
     const std::size_t count = std::min(lanes, cols - i);
-    const auto v = count == lanes ? hn::LoadU(d, x + i)
-                                  : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
+    const auto v =
+        count == lanes ? hn::LoadU(d, x + i) : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
     m0 = hn::Max(v, m0);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::Ne(v, v)));
+    nan = hn::Or(nan, hn::VecFromMask(d, hn::IsNaN(v)));
   }
   if (!hn::AllFalse(d, hn::MaskFromVec(nan))) return std::numeric_limits<T>::quiet_NaN();
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
@@ -170,18 +170,14 @@ template <class D, class F, class T = hn::TFromD<D>>
 HWY_INLINE void map_row(D d, const T* a, const T* b, T* y, std::size_t cols, bool stream, const F& f) {
   if (stream && aligned(d, y)) {
     for_row(
-        d, cols,
-        [&](std::size_t i) HWY_ATTR { hn::Stream(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n) HWY_ATTR {
-          store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n);
-        });
+        d, cols, [&](std::size_t i) HWY_ATTR { hn::Stream(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
+        [&](std::size_t i, std::size_t n)
+            HWY_ATTR { store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n); });
   } else {
     for_row(
-        d, cols,
-        [&](std::size_t i) HWY_ATTR { hn::StoreU(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n) HWY_ATTR {
-          store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n);
-        });
+        d, cols, [&](std::size_t i) HWY_ATTR { hn::StoreU(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
+        [&](std::size_t i, std::size_t n)
+            HWY_ATTR { store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n); });
   }
 }
 
@@ -258,7 +254,8 @@ void softmax_backward_rows(const T* g, const T* y, T* gx, std::size_t begin, std
     const T* b = y + r * cols;
     const T product = sum_row(
         d, cols, [&](std::size_t i) HWY_ATTR { return hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)); },
-        [&](std::size_t i, std::size_t n) HWY_ATTR { return hn::Mul(load_first(d, a + i, n), load_first(d, b + i, n)); });
+        [&](std::size_t i, std::size_t n)
+            HWY_ATTR { return hn::Mul(load_first(d, a + i, n), load_first(d, b + i, n)); });
     const auto mean = hn::Set(d, product);
     map_row(d, a, b, gx + r * cols, cols, stream,
             [&](auto vg, auto vy) HWY_ATTR { return hn::Mul(vy, hn::Sub(vg, mean)); });
@@ -276,9 +273,8 @@ void log_softmax_backward_rows(const T* g, const T* y, T* gx, std::size_t begin,
         d, cols, [&](std::size_t i) HWY_ATTR { return hn::LoadU(d, a + i); },
         [&](std::size_t i, std::size_t n) HWY_ATTR { return load_first(d, a + i, n); });
     const auto sum = hn::Set(d, total);
-    map_row(d, a, y + r * cols, gx + r * cols, cols, stream, [&](auto vg, auto vy) HWY_ATTR {
-      return hn::NegMulAdd(exp_bounded_above(d, vy), sum, vg);
-    });
+    map_row(d, a, y + r * cols, gx + r * cols, cols, stream,
+            [&](auto vg, auto vy) HWY_ATTR { return hn::NegMulAdd(exp_bounded_above(d, vy), sum, vg); });
   }
   if (stream) hwy::FlushStream();
 }
@@ -288,9 +284,8 @@ void scaled_softmax_row(const T* x, T lse, T factor, T* gx, std::size_t cols) no
   const hn::ScalableTag<T> d;
   const auto offset = hn::Set(d, lse);
   const auto scale = hn::Set(d, factor);
-  map_row(d, x, gx, cols, false, [&](auto v) HWY_ATTR {
-    return hn::Mul(HWY_NAMESPACE::exp(d, hn::Sub(v, offset)), scale);
-  });
+  map_row(d, x, gx, cols, false,
+          [&](auto v) HWY_ATTR { return hn::Mul(HWY_NAMESPACE::exp(d, hn::Sub(v, offset)), scale); });
 }
 
 template <class T>
@@ -399,9 +394,8 @@ void layer_norm_backward_rows(const LayerNormBackward<T>& p, T* g_scale, T* g_sh
     const V inverse_count = hn::Set(d, T{1} / static_cast<T>(cols));
     const V mean_h = hn::Mul(hn::SumOfLanes(d, sum_h), inverse_count);
     const V mean_hx = hn::Mul(hn::SumOfLanes(d, sum_hx), inverse_count);
-    const auto cotangent = [&](V h, V vx) HWY_ATTR {
-      return hn::Mul(factor, hn::NegMulAdd(vx, mean_hx, hn::Sub(h, mean_h)));
-    };
+    const auto cotangent = [&](V h, V vx)
+                               HWY_ATTR { return hn::Mul(factor, hn::NegMulAdd(vx, mean_hx, hn::Sub(h, mean_h))); };
     T* gx = p.gx + r * cols;
     for_row(
         d, cols,
@@ -419,10 +413,10 @@ void layer_norm_backward_rows(const LayerNormBackward<T>& p, T* g_scale, T* g_sh
 
 template <class T>
 const RowKernels<T>& row_entry() {
-  static constexpr RowKernels<T> kKernels = {&softmax_rows<T>,          &log_softmax_rows<T>,
-                                             &logsumexp_rows<T>,        &softmax_backward_rows<T>,
-                                             &log_softmax_backward_rows<T>, &scaled_softmax_row<T>,
-                                             &layer_norm_rows<T>,       &layer_norm_backward_rows<T>};
+  static constexpr RowKernels<T> kKernels = {
+      &softmax_rows<T>,          &log_softmax_rows<T>,          &logsumexp_rows<T>,
+      &softmax_backward_rows<T>, &log_softmax_backward_rows<T>, &scaled_softmax_row<T>,
+      &layer_norm_rows<T>,       &layer_norm_backward_rows<T>};
   return kKernels;
 }
 const RowKernels<float>& row_float() { return row_entry<float>(); }
@@ -463,26 +457,23 @@ template <class T>
 void softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept {
   const auto kernel = row_kernels<T>().softmax;
   const bool stream = stream_rows(y, {x}, rows, cols);
-  parallel_for(rows, row_grain(cols), [=](std::int64_t begin, std::int64_t end) {
-    kernel(x, y, size(begin), size(end), size(cols), stream);
-  });
+  parallel_for(rows, row_grain(cols),
+               [=](std::int64_t begin, std::int64_t end) { kernel(x, y, size(begin), size(end), size(cols), stream); });
 }
 
 template <class T>
 void log_softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept {
   const auto kernel = row_kernels<T>().log_softmax;
   const bool stream = stream_rows(y, {x}, rows, cols);
-  parallel_for(rows, row_grain(cols), [=](std::int64_t begin, std::int64_t end) {
-    kernel(x, y, size(begin), size(end), size(cols), stream);
-  });
+  parallel_for(rows, row_grain(cols),
+               [=](std::int64_t begin, std::int64_t end) { kernel(x, y, size(begin), size(end), size(cols), stream); });
 }
 
 template <class T>
 void logsumexp(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept {
   const auto kernel = row_kernels<T>().logsumexp;
-  parallel_for(rows, row_grain(cols), [=](std::int64_t begin, std::int64_t end) {
-    kernel(x, y, size(begin), size(end), size(cols));
-  });
+  parallel_for(rows, row_grain(cols),
+               [=](std::int64_t begin, std::int64_t end) { kernel(x, y, size(begin), size(end), size(cols)); });
 }
 
 template <class T>
@@ -504,7 +495,8 @@ void log_softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std:
 }
 
 template <class T>
-void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss, T* lse) noexcept {
+void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss,
+                   T* lse) noexcept {
   const auto kernel = row_kernels<T>().logsumexp;
   parallel_for(rows, row_grain(cols), [=](std::int64_t begin, std::int64_t end) {
     kernel(x, loss, size(begin), size(end), size(cols));
@@ -516,8 +508,8 @@ void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std
 }
 
 template <class T>
-void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label, const T* lse, T* gx,
-                            std::int64_t rows, std::int64_t cols) noexcept {
+void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label, const T* lse,
+                            T* gx, std::int64_t rows, std::int64_t cols) noexcept {
   const auto kernel = row_kernels<T>().scaled_softmax;
   parallel_for(rows, row_grain(cols), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
@@ -532,8 +524,7 @@ template <class T>
 void layer_norm(const T* x, const T* scale, const T* shift, double eps, T* y, T* mean, T* rstd, std::int64_t rows,
                 std::int64_t cols) noexcept {
   const auto kernel = row_kernels<T>().layer_norm;
-  const LayerNormForward<T> p{x,    scale,      shift, eps, y, mean,
-                              rstd, size(cols), stream_rows(y, {x}, rows, cols)};
+  const LayerNormForward<T> p{x, scale, shift, eps, y, mean, rstd, size(cols), stream_rows(y, {x}, rows, cols)};
   parallel_for(rows, row_grain(cols), [&](std::int64_t begin, std::int64_t end) { kernel(p, size(begin), size(end)); });
 }
 
@@ -565,17 +556,18 @@ void layer_norm_backward(const T* g, const T* x, const T* mean, const T* rstd, c
   if (g_shift != nullptr) reduce(ReduceFn::sum, partial_shift.data(), 1, blocks, cols, g_shift);
 }
 
-#define SOLVENT_INSTANTIATE(T)                                                                                            \
-  template void softmax(const T*, T*, std::int64_t, std::int64_t) noexcept;                                               \
-  template void log_softmax(const T*, T*, std::int64_t, std::int64_t) noexcept;                                           \
-  template void logsumexp(const T*, T*, std::int64_t, std::int64_t) noexcept;                                             \
-  template void softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t) noexcept;                            \
-  template void log_softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t) noexcept;                        \
-  template void cross_entropy(const T*, const std::int64_t*, std::int64_t, std::int64_t, T*, T*) noexcept;                \
-  template void cross_entropy_backward(const T*, std::int64_t, const T*, const std::int64_t*, const T*, T*, std::int64_t, \
-                                       std::int64_t) noexcept;                                                            \
-  template void layer_norm(const T*, const T*, const T*, double, T*, T*, T*, std::int64_t, std::int64_t) noexcept;        \
-  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, std::int64_t, std::int64_t)
+#define SOLVENT_INSTANTIATE(T)                                                                                     \
+  template void softmax(const T*, T*, std::int64_t, std::int64_t) noexcept;                                        \
+  template void log_softmax(const T*, T*, std::int64_t, std::int64_t) noexcept;                                    \
+  template void logsumexp(const T*, T*, std::int64_t, std::int64_t) noexcept;                                      \
+  template void softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t) noexcept;                     \
+  template void log_softmax_backward(const T*, const T*, T*, std::int64_t, std::int64_t) noexcept;                 \
+  template void cross_entropy(const T*, const std::int64_t*, std::int64_t, std::int64_t, T*, T*) noexcept;         \
+  template void cross_entropy_backward(const T*, std::int64_t, const T*, const std::int64_t*, const T*, T*,        \
+                                       std::int64_t, std::int64_t) noexcept;                                       \
+  template void layer_norm(const T*, const T*, const T*, double, T*, T*, T*, std::int64_t, std::int64_t) noexcept; \
+  template void layer_norm_backward(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, std::int64_t,    \
+                                    std::int64_t)
 SOLVENT_INSTANTIATE(float);
 SOLVENT_INSTANTIATE(double);
 #undef SOLVENT_INSTANTIATE

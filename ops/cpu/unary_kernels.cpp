@@ -68,7 +68,8 @@ void predicate_loop(const T* x, std::uint8_t* y, std::int64_t n) noexcept {
     hn::StoreU(mask_to_bytes(d, HWY_NAMESPACE::predicate<kFn>(d, hn::LoadU(d, x + i))), d8, y + i);
   }
   if (i < count) {
-    store_first(d8, mask_to_bytes(d, HWY_NAMESPACE::predicate<kFn>(d, load_first(d, x + i, count - i))), y + i, count - i);
+    store_first(d8, mask_to_bytes(d, HWY_NAMESPACE::predicate<kFn>(d, load_first(d, x + i, count - i))), y + i,
+                count - i);
   }
 }
 

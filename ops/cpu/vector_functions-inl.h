@@ -134,9 +134,9 @@ HWY_INLINE V binary(D d, V x, V y, [[maybe_unused]] V a, [[maybe_unused]] V b) {
   if constexpr (kFn == BinaryFn::div) return hn::Div(x, y);
   if constexpr (kFn == BinaryFn::pow) return HWY_NAMESPACE::pow(d, x, y);
   if constexpr (kFn == BinaryFn::minimum) {
-    return hn::IfThenElse(hn::Or(hn::Le(x, y), hn::Ne(x, x)), x, y);  // x if smaller or NaN; y if smaller or NaN
+    return hn::IfThenElse(hn::Or(hn::Le(x, y), hn::IsNaN(x)), x, y);  // x if smaller or NaN; y if smaller or NaN
   }
-  if constexpr (kFn == BinaryFn::maximum) return hn::IfThenElse(hn::Or(hn::Ge(x, y), hn::Ne(x, x)), x, y);
+  if constexpr (kFn == BinaryFn::maximum) return hn::IfThenElse(hn::Or(hn::Ge(x, y), hn::IsNaN(x)), x, y);
   if constexpr (kFn == BinaryFn::add_scaled) return hn::MulAdd(a, y, x);
   if constexpr (kFn == BinaryFn::squared_difference) {
     const V difference = hn::Sub(x, y);
@@ -175,7 +175,7 @@ HWY_INLINE V binary(D d, V x, V y, [[maybe_unused]] V a, [[maybe_unused]] V b) {
 template <CompareFn kFn, class V>
 HWY_INLINE auto compare(V x, V y) {
   if constexpr (kFn == CompareFn::equal) return hn::Eq(x, y);
-  if constexpr (kFn == CompareFn::not_equal) return hn::Ne(x, y);
+  if constexpr (kFn == CompareFn::not_equal) return hn::Not(hn::Eq(x, y));  // Ne of Highway 1.0 is false for NaN
   if constexpr (kFn == CompareFn::less) return hn::Lt(x, y);
   if constexpr (kFn == CompareFn::less_equal) return hn::Le(x, y);
   if constexpr (kFn == CompareFn::greater) return hn::Gt(x, y);
@@ -186,7 +186,7 @@ template <PredicateFn kFn, class D, class V = hn::Vec<D>>
 HWY_INLINE auto predicate(D d, V x) {
   const V infinity = hn::Set(d, std::numeric_limits<hn::TFromD<D>>::infinity());
   if constexpr (kFn == PredicateFn::is_finite) return hn::Lt(hn::Abs(x), infinity);
-  if constexpr (kFn == PredicateFn::is_nan) return hn::Ne(x, x);
+  if constexpr (kFn == PredicateFn::is_nan) return hn::IsNaN(x);
   if constexpr (kFn == PredicateFn::is_inf) return hn::Eq(hn::Abs(x), infinity);
 }
 

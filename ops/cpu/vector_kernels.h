@@ -38,8 +38,8 @@ template <class T>
 using UnaryKernel = void (*)(const T* x, T* y, std::int64_t n, KernelParams p) noexcept;
 /// y[i] = f(a[i * stride_a], b[i * stride_b]); strides are 0 (one value for all) or 1.
 template <class T>
-using BinaryKernel = void (*)(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y, std::int64_t n,
-                              KernelParams p) noexcept;
+using BinaryKernel = void (*)(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y,
+                              std::int64_t n, KernelParams p) noexcept;
 /// The same with truth values 0 or 1 as result.
 template <class T>
 using CompareKernel = void (*)(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, std::uint8_t* y,
@@ -133,11 +133,12 @@ void log_softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std:
 
 /// Cross entropy per row: loss[r] = lse[r] - x[r, label[r]] with lse = logsumexp(x[r]). `lse` may be null.
 template <class T>
-void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss, T* lse) noexcept;
+void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss,
+                   T* lse) noexcept;
 /// gx[r, c] = g[r * stride_g] (e^(x[r, c] - lse[r]) - [c == label[r]]).
 template <class T>
-void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label, const T* lse, T* gx,
-                            std::int64_t rows, std::int64_t cols) noexcept;
+void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label, const T* lse,
+                            T* gx, std::int64_t rows, std::int64_t cols) noexcept;
 
 /// Layer normalisation (Ba et al. 2016): y = (x - mean) rstd [* scale + shift] with rstd = 1 / sqrt(var + eps), variance by a
 /// second pass. `scale` and `shift` (cols) may be null (both or one), so may the outputs `mean` and `rstd` (rows).

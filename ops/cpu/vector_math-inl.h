@@ -38,8 +38,8 @@ struct FloatTraits<float> {
   static constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
   static constexpr float kLn2Hi = 0.693145752f;   // 15 bits: products with exponents are exact
   static constexpr float kLn2Lo = 1.42860677e-6f;
-  static constexpr float kExpMax = 89.0f;    // e^x overflows before
-  static constexpr float kExpMin = -105.0f;  // e^x rounds to 0 before
+  static constexpr float kExpMax = 89.0f;     // e^x overflows before
+  static constexpr float kExpMin = -105.0f;   // e^x rounds to 0 before
   static constexpr float kExpm1Min = -18.0f;  // e^x - 1 rounds to -1 before
   static constexpr float kTanhMax = 9.5f;     // tanh rounds to 1 before
   static constexpr float kGaussMax = 13.25f;  // e^(-x^2/2) is below the normal numbers from here on
@@ -340,8 +340,8 @@ HWY_INLINE V scaled_normal_tail(D d, V x) {
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
     constexpr double kN[] = {0.5000000024851068, 0.43568667395938016, 0.18130704554360302, 0.03998427551437582,
                              0.004020207720583687};
-    constexpr double kD[] = {1.0,                1.6692582670400664,  1.1944853534743132,
-                             0.4643810955459806, 0.10023309672968027, 0.010077023126124351};
+    constexpr double kD[] = {
+        1.0, 1.6692582670400664, 1.1944853534743132, 0.4643810955459806, 0.10023309672968027, 0.010077023126124351};
     return hn::Div(polynomial(d, x, kN), polynomial(d, x, kD));
   } else {
     constexpr double kN[] = {0.5,
@@ -419,14 +419,14 @@ HWY_INLINE V erf(D d, V x) {
   const V z = hn::Mul(a, a);
   V small;
   if constexpr (sizeof(hn::TFromD<D>) == 4) {  // erf(x) / x - 1 for |x| < 1: errors 2^-34, 2^-62
-    constexpr double kC[] = {0.12837917,   -0.37612638,   0.11283782,   -0.0268654,
-                             0.005220946,  -0.0008482833, 0.0001125696, -9.641507e-06};
+    constexpr double kC[] = {0.12837917,  -0.37612638,   0.11283782,   -0.0268654,
+                             0.005220946, -0.0008482833, 0.0001125696, -9.641507e-06};
     small = hn::MulAdd(a, polynomial(d, z, kC), a);
   } else {
-    constexpr double kC[] = {0.1283791670955126,      -0.3761263890318375,    0.11283791670954858,
-                             -0.02686617064507296,    0.00522397762478137,    -0.0008548326978765149,
-                             0.00012055331037551108,  -1.4925593518728226e-05, 1.6460972954153765e-06,
-                             -1.635002619207727e-07,  1.4657883530919653e-08, -1.136567067182716e-09,
+    constexpr double kC[] = {0.1283791670955126,     -0.3761263890318375,     0.11283791670954858,
+                             -0.02686617064507296,   0.00522397762478137,     -0.0008548326978765149,
+                             0.00012055331037551108, -1.4925593518728226e-05, 1.6460972954153765e-06,
+                             -1.635002619207727e-07, 1.4657883530919653e-08,  -1.136567067182716e-09,
                              5.945255584223488e-11};
     small = hn::MulAdd(a, polynomial(d, z, kC), a);
   }
@@ -499,7 +499,8 @@ HWY_INLINE V gelu_tanh_derivative(D d, V x) {
   const V scaled = hn::Mul(constant(d, kGeluTanhScale), bounded);
   const V cubic = hn::Mul(constant(d, kGeluTanhCubic), hn::Mul(bounded, bounded));
   const auto [value, slope] = sigmoid_pair(d, hn::MulAdd(scaled, cubic, scaled));
-  const V inner = hn::MulAdd(scaled, hn::Mul(constant(d, 3.0), cubic), scaled);  // x times the derivative of the argument
+  const V inner =
+      hn::MulAdd(scaled, hn::Mul(constant(d, 3.0), cubic), scaled);  // x times the derivative of the argument
   return hn::MulAdd(inner, slope, value);
 }
 
