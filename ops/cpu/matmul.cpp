@@ -22,7 +22,6 @@ struct Layout {
 Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
   const std::int64_t min_row = std::max<std::int64_t>(cols, 1);
   const std::int64_t min_col = std::max<std::int64_t>(rows, 1);
-  if (rows == 0 || cols == 0) return {true, false, min_row};  // nothing is read, whatever the strides
   if ((col_stride == 1 || cols == 1) && (row_stride >= min_row || rows == 1))
     return {true, false, rows == 1 ? min_row : row_stride};
   if ((row_stride == 1 || rows == 1) && (col_stride >= min_col || cols == 1))
@@ -95,13 +94,22 @@ void product(const Tensor& a, const Layout& la, const Tensor& b, const Layout& l
                   engine::ptr<T>(b), lb.ld, T(0), engine::mutable_ptr<T>(c), std::max<std::int64_t>(c.shape()[1], 1));
 }
 
+// Nothing is multiplied: an empty result, or zeros if only the inner extent is 0.
+Tensor empty_product(const Tensor& a, const Tensor& b) {
+  Shape shape = a.shape();
+  shape[shape.rank() - 1] = b.shape().back();
+  return zeros(shape, {a.dtype(), a.device()});
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   const Layout la = layout_of(a);
   const Layout lb = layout_of(b);
-  if (!la.readable) return matmul(dense_matrices(a), b);
-  if (!lb.readable) return matmul(a, dense_matrices(b));
+  if (!la.readable || !lb.readable) {
+    if (a.numel() == 0 || b.numel() == 0) return empty_product(a, b);
+    return la.readable ? matmul(a, dense_matrices(b)) : matmul(dense_matrices(a), b);
+  }
   Shape shape = a.shape();
   shape[shape.rank() - 1] = b.shape().back();
   Tensor c = engine::empty(shape, a.dtype(), a.device());

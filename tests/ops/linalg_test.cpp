@@ -122,6 +122,20 @@ TEST_CASE("solve: shares one factorisation among directions and returns their la
   CHECK(max_difference(matmul(batch, solve(batch, rhs)), rhs) < 1e-11);
 }
 
+TEST_CASE("solve: operands of any strides") {
+  const Tensor a = sample(0, {2, 4, 4}) + eye(4, float64) * 3.0;
+  const Tensor b = sample(1, {2, 4, 3});
+  const Tensor x = solve(a, b);
+  CHECK(max_difference(solve(mT(clone(mT(a))), mT(clone(mT(b)))), x) == 0.0);
+  CHECK(max_difference(solve(flip(clone(flip(a, -1)), -1), flip(clone(flip(b, 0)), 0)), x) == 0.0);
+  const Tensor wide = pad(a, -1, 0, 5);
+  CHECK(max_difference(solve(slice(wide, -1, 0, 4), b), x) == 0.0);
+  const Tensor column = broadcast_to(slice(b, -1, 0, 1), {2, 4, 3});
+  CHECK(max_difference(solve(a, column), broadcast_to(slice(x, -1, 0, 1), {2, 4, 3})) < 1e-15);
+  const Tensor outer_first = permute(clone(permute(a, {1, 0, 2})), {1, 0, 2});
+  CHECK(max_difference(solve(outer_first, b), x) == 0.0);
+}
+
 TEST_CASE("solve: NaN stays NaN") {
   Tensor a = tensor({{1, NAN}, {2, 1}}, float64);
   const auto x = solve(a, ones({2, 1}, float64)).to_vector<double>();
