@@ -108,7 +108,8 @@ def main(arguments):
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN_DIR")
     parser.add_argument("--columns", help="columns to draw, separated by commas (default: all)")
     parser.add_argument("--log-y", help="columns with a logarithmic axis")
-    parser.add_argument("--smooth", type=float, default=0.1, help="weight of the newest value, 1: raw only (default 0.1)")
+    parser.add_argument("--smooth", type=float, default=0.1,
+                        help="weight of the newest value, 1: raw only (default 0.1)")
     parser.add_argument("--out", type=pathlib.Path, help="PNG, PDF or SVG (default: RUN_DIR/metrics.png)")
     options = parser.parse_args(arguments)
     if not 0 < options.smooth <= 1:

@@ -43,8 +43,10 @@ Rectangle bounds_of(std::span<const std::vector<Point>> lines, double margin) {
 class CoverageMask {
  public:
   explicit CoverageMask(const Rectangle& box)
-      : left_(static_cast<int>(std::floor(box.left))), top_(static_cast<int>(std::floor(box.top))),
-        width_(static_cast<int>(std::ceil(box.right)) - left_), height_(static_cast<int>(std::ceil(box.bottom)) - top_) {
+      : left_(static_cast<int>(std::floor(box.left))),
+        top_(static_cast<int>(std::floor(box.top))),
+        width_(static_cast<int>(std::ceil(box.right)) - left_),
+        height_(static_cast<int>(std::ceil(box.bottom)) - top_) {
     width_ = std::max(width_, 0);
     height_ = std::max(height_, 0);
     coverage_.assign(static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_), 0.0F);
@@ -60,8 +62,8 @@ class CoverageMask {
       for (int x = x0; x < x1; ++x) {
         const Point center{x + left_ + 0.5, y + top_ + 0.5};
         const double covered = std::clamp(radius + 0.5 - distance_to_segment(center, a, b), 0.0, 1.0);
-        float& cell = coverage_[static_cast<std::size_t>(y) * static_cast<std::size_t>(width_) +
-                                static_cast<std::size_t>(x)];
+        float& cell =
+            coverage_[static_cast<std::size_t>(y) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(x)];
         cell = std::max(cell, static_cast<float>(covered));
       }
     }

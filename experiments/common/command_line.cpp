@@ -27,8 +27,8 @@ std::optional<std::string> single_result(const CLI::Option& option, const std::s
   options.fail(fmt::format("unexpected \"{}\"; options are written --name VALUE", first));
 }
 
-/// Splits `--name=VALUE` of options with a value in two, and finds missing values. CLI11 drops an empty VALUE, and takes
-/// any next word: `--dataset --steps 5` would train on the data set "--steps".
+/// Splits `--name=VALUE` of options with a value in two, and finds missing values. CLI11 drops an empty VALUE, and
+/// takes any next word: `--dataset --steps 5` would train on the data set "--steps".
 std::vector<std::string> separate_values(std::span<const std::string> args, const Options& options) {
   const auto is_name = [](const std::string& arg) { return arg.size() > 2 && arg.starts_with("--"); };
   const auto takes_value = [&](const std::string& name) {

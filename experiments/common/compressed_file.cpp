@@ -1,12 +1,12 @@
 #include "solvent/experiments/common/compressed_file.h"
 
+#include <zlib.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <system_error>
 #include <vector>
-#include <zlib.h>
 
 #include <fmt/format.h>
 
@@ -98,8 +98,8 @@ bool CompressedFile::read_line(std::string& line) {
     const auto* newline = static_cast<const char*>(std::memchr(first, '\n', s.end - s.begin));
     const std::size_t count = newline ? static_cast<std::size_t>(newline - first) : s.end - s.begin;
     if (line.size() + count > kMaxLineBytes) {
-      throw DataError(fmt::format("[read] {} has a line above {} MiB at byte {}; expected a text file",
-                                  s.path.string(), kMaxLineBytes >> 20U, s.offset));
+      throw DataError(fmt::format("[read] {} has a line above {} MiB at byte {}; expected a text file", s.path.string(),
+                                  kMaxLineBytes >> 20U, s.offset));
     }
     line.append(first, count);
     s.begin += count + (newline ? 1 : 0);

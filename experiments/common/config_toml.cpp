@@ -88,8 +88,8 @@ void append_entries(const toml::table& table, const std::string& name, std::vect
       continue;
     }
     // A table inside a table has kind `other`: the option it is given to reports the wrong type.
-    entries.push_back({name, std::string(key.str()), value_of(node),
-                       static_cast<std::int64_t>(key.source().begin.line)});
+    entries.push_back(
+        {name, std::string(key.str()), value_of(node), static_cast<std::int64_t>(key.source().begin.line)});
   }
 }
 
@@ -115,8 +115,8 @@ std::vector<ConfigEntry> read_config_file(const std::filesystem::path& file) {
   std::error_code error;
   const std::uintmax_t bytes = std::filesystem::file_size(file, error);
   if (error) {
-    throw UsageError(fmt::format("[config] cannot read {}: {}. Pass an existing file to --config.", file.string(),
-                                 error.message()));
+    throw UsageError(
+        fmt::format("[config] cannot read {}: {}. Pass an existing file to --config.", file.string(), error.message()));
   }
   if (bytes > kMaxConfigBytes) {
     throw UsageError(fmt::format("[config] {} has {} bytes; expected a TOML file of at most {}.", file.string(), bytes,

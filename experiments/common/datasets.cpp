@@ -46,9 +46,10 @@ fs::path find_data_file(const fs::path& directory, std::span<const std::string> 
   const std::string how = dataset == "eigenworms"
                               ? "Download it from timeseriesclassification.com (EigenWorms) and unpack it there"
                               : fmt::format("Fetch it with `scripts/get-data {}`", dataset);
-  throw MissingDataError(fmt::format("[data] {} not found: looked in {} for {} (also with .gz). {}, or say where it is "
-                                     "with --data-dir DIR or SOLVENT_DATA.",
-                                     dataset, fs::absolute(directory).string(), join(names, ", "), how));
+  throw MissingDataError(
+      fmt::format("[data] {} not found: looked in {} for {} (also with .gz). {}, or say where it is "
+                  "with --data-dir DIR or SOLVENT_DATA.",
+                  dataset, fs::absolute(directory).string(), join(names, ", "), how));
 }
 
 namespace {
@@ -57,10 +58,12 @@ struct ArchiveSet {
   const char* name;     // as typed
   const char* problem;  // as the archive spells it
 };
-constexpr std::array<ArchiveSet, 3> kArchiveSets = {{{"acsf1", "ACSF1"}, {"plaid", "PLAID"}, {"eigenworms", "EigenWorms"}}};
+constexpr std::array<ArchiveSet, 3> kArchiveSets = {
+    {{"acsf1", "ACSF1"}, {"plaid", "PLAID"}, {"eigenworms", "EigenWorms"}}};
 
 const ArchiveSet* archive_set(const std::string& name) {
-  const auto* it = std::find_if(kArchiveSets.begin(), kArchiveSets.end(), [&](const ArchiveSet& s) { return s.name == name; });
+  const auto* it =
+      std::find_if(kArchiveSets.begin(), kArchiveSets.end(), [&](const ArchiveSet& s) { return s.name == name; });
   return it == kArchiveSets.end() ? nullptr : &*it;
 }
 
@@ -88,8 +91,8 @@ DataSplits load_archive(const ArchiveSet& set, const fs::path& directory, std::i
   const fs::path train_file = find_data_file(directory, ts_names(set, "TRAIN"), set.name);
   const fs::path test_file = find_data_file(directory, ts_names(set, "TEST"), set.name);
   DataSplits splits{read_ts(train_file), read_ts(test_file), train_file.parent_path().string()};
-  const bool fit = splits.train.class_names == splits.test.class_names &&
-                   splits.train.num_channels == splits.test.num_channels;
+  const bool fit =
+      splits.train.class_names == splits.test.class_names && splits.train.num_channels == splits.test.num_channels;
   if (!fit) {
     throw DataError(fmt::format("[data] {} and {} differ in classes or channels; expected two parts of one data set",
                                 train_file.string(), test_file.string()));

@@ -36,8 +36,9 @@ IdxData read_idx(const std::filesystem::path& path) {
   const std::int64_t magic = read_big_endian(file, "magic number");
   const std::int64_t type = magic >> 8, rank = magic & 0xff;
   if (magic >> 16 != 0 || rank < 1 || rank > kMaxIdxRank) {
-    fail(file, 0, fmt::format("magic number 0x{:08x}; expected 0x000008NN with 1 to {} axes. Is this an idx file?",
-                              magic, kMaxIdxRank));
+    fail(file, 0,
+         fmt::format("magic number 0x{:08x}; expected 0x000008NN with 1 to {} axes. Is this an idx file?", magic,
+                     kMaxIdxRank));
   }
   if (type != 0x08) fail(file, 2, fmt::format("element type 0x{:02x}; expected 0x08 (unsigned bytes)", type));
 
@@ -49,8 +50,10 @@ IdxData read_idx(const std::filesystem::path& path) {
     data.shape.push_back(extent);
     // The product is bounded by what the file can hold before it can overflow: max_size < 2^54, extent < 2^32.
     if (extent != 0 && count > file.max_size() / static_cast<std::uint64_t>(extent)) {
-      fail(file, offset, fmt::format("the sizes claim more than the at most {} bytes that this file can hold; the "
-                                     "header is corrupt. Fetch it again.", file.max_size()));
+      fail(file, offset,
+           fmt::format("the sizes claim more than the at most {} bytes that this file can hold; the "
+                       "header is corrupt. Fetch it again.",
+                       file.max_size()));
     }
     count *= static_cast<std::uint64_t>(extent);
   }
@@ -72,9 +75,10 @@ SequenceData read_mnist(const std::filesystem::path& images_file, const std::fil
   constexpr std::int64_t kNumDigits = 10;
   const IdxData images = read_idx(images_file), labels = read_idx(labels_file);
   if (images.shape.size() != 3 || labels.shape.size() != 1 || images.shape[0] != labels.shape[0]) {
-    throw DataError(fmt::format("[read_mnist] {} has shape ({}) and {} has shape ({}); expected (n, height, width) and "
-                                "(n)", images_file.string(), fmt::join(images.shape, ", "), labels_file.string(),
-                                fmt::join(labels.shape, ", ")));
+    throw DataError(fmt::format(
+        "[read_mnist] {} has shape ({}) and {} has shape ({}); expected (n, height, width) and "
+        "(n)",
+        images_file.string(), fmt::join(images.shape, ", "), labels_file.string(), fmt::join(labels.shape, ", ")));
   }
   SequenceData data;
   data.name = "mnist";

@@ -1,8 +1,8 @@
 #include "solvent/experiments/common/interrupt.h"
 
+#include <unistd.h>
 #include <cerrno>
 #include <string_view>
-#include <unistd.h>
 
 #include "solvent/core/error.h"
 

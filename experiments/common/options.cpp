@@ -120,7 +120,7 @@ Option& Option::transient() {
 }
 
 std::string Option::type_name() const {
-  static constexpr const char* kNames[] = {"yes/no",          "integer",         "number",       "text",
+  static constexpr const char* kNames[] = {"yes/no",           "integer",         "number",       "text",
                                            "list of integers", "list of numbers", "list of texts"};
   return kNames[target_.index()];
 }
@@ -222,7 +222,8 @@ std::string Option::try_assign(const std::vector<std::string>& elements) {
 Option& Options::add(std::string name, Option::Target target, std::string help) {
   static const std::vector<std::string> kReserved = {"help", "config", "preset", "print-config", "command"};
   if (!is_valid_name(name)) {
-    throw ValueError(fmt::format("[Options::add] got the name \"{}\"; expected lower case words joined by dashes", name));
+    throw ValueError(
+        fmt::format("[Options::add] got the name \"{}\"; expected lower case words joined by dashes", name));
   }
   if (find(name) || std::find(kReserved.begin(), kReserved.end(), name) != kReserved.end()) {
     throw ValueError(fmt::format("[Options::add] option \"{}\" exists already; choose another name", name));
@@ -346,8 +347,7 @@ std::string toml_expectation(const Option& option) {
   if (type == "integer") return "an integer such as 8";
   if (type == "number") return "a number such as 0.5";
   if (type == "text") return "a text in quotes";
-  return fmt::format("a {} in brackets such as {}", type,
-                     type == "list of texts" ? "[\"a\", \"b\"]" : "[1, 2]");
+  return fmt::format("a {} in brackets such as {}", type, type == "list of texts" ? "[\"a\", \"b\"]" : "[1, 2]");
 }
 
 }  // namespace

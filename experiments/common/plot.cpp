@@ -96,8 +96,8 @@ class PanelPainter {
  public:
   PanelPainter(Canvas& canvas, const Panel& panel, const Rectangle& area, double scale)
       : canvas_(canvas), panel_(panel), area_(area), scale_(scale) {
-    has_bars_ = std::any_of(panel.series.begin(), panel.series.end(),
-                            [](const Series& s) { return s.draw == Draw::bars; });
+    has_bars_ =
+        std::any_of(panel.series.begin(), panel.series.end(), [](const Series& s) { return s.draw == Draw::bars; });
     set_ranges();
     y_ticks_ = panel.log_y ? log_ticks(y_.low, y_.high) : linear_ticks(y_.low, y_.high, kWantedTicksY);
     if (!has_bars_) {
@@ -149,7 +149,8 @@ class PanelPainter {
     if (has_bars_ && !panel_.log_y) ys.push_back(0);  // bars grow from zero
     x_ = make_range(xs, panel_.log_x, panel_.x_min, panel_.x_max, 0.02);
     y_ = make_range(ys, panel_.log_y, panel_.y_min, panel_.y_max, has_bars_ ? 0.12 : 0.06);
-    if (has_bars_ && !panel_.log_y && !panel_.y_min && std::none_of(ys.begin(), ys.end(), [](double v) { return v < 0; })) {
+    if (has_bars_ && !panel_.log_y && !panel_.y_min &&
+        std::none_of(ys.begin(), ys.end(), [](double v) { return v < 0; })) {
       y_.low = 0;
     }
     if (has_bars_) x_ = {0, static_cast<double>(std::max<std::size_t>(panel_.categories.size(), 1)), false};
@@ -240,7 +241,8 @@ class PanelPainter {
         const double half = thickness / 2 * (groups > 1 ? 0.94 : 1);
         // A single group of bars is told apart by the places' names; colour follows the place then.
         const Color color = groups == 1 && series.color < 0 ? kPalette[k % kPalette.size()] : color_of(series, i);
-        result.push_back({{center - half, std::min(end, zero), center + half, std::max(end, zero)}, series.y[k], color});
+        result.push_back(
+            {{center - half, std::min(end, zero), center + half, std::max(end, zero)}, series.y[k], color});
       }
       ++group;
     }

@@ -17,9 +17,9 @@ struct Series {
   std::vector<double> x = {};  ///< for bars: ignored, bars stand at the categories
   std::vector<double> y = {};  ///< a non-finite value (or one <= 0 on a log axis) interrupts the line
   Draw draw = Draw::line;
-  double width = 2;       ///< of the line, in pixels at scale 1
-  double alpha = 1;       ///< opacity
-  int color = -1;         ///< index into the palette; -1: the position among the panel's series
+  double width = 2;  ///< of the line, in pixels at scale 1
+  double alpha = 1;  ///< opacity
+  int color = -1;    ///< index into the palette; -1: the position among the panel's series
 };
 
 /// One panel.

@@ -26,8 +26,10 @@ void write_png(const std::filesystem::path& file, int width, int height, int cha
   const bool is_valid = width > 0 && height > 0 && channels >= 1 && channels <= 4;
   if (!is_valid || pixels.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height) *
                                         static_cast<std::size_t>(channels)) {
-    throw ValueError(fmt::format("[write_png] got {} bytes for {} x {} pixels of {} channels; expected width * height * "
-                                 "channels, 1 to 4 channels", pixels.size(), width, height, channels));
+    throw ValueError(
+        fmt::format("[write_png] got {} bytes for {} x {} pixels of {} channels; expected width * height * "
+                    "channels, 1 to 4 channels",
+                    pixels.size(), width, height, channels));
   }
   std::string encoded;
   const auto append = [](void* context, void* data, int size) {

@@ -18,8 +18,10 @@ Program::Program(std::string name, std::string summary) : name_(std::move(name))
 Options& Program::command(const std::string& name, std::string summary, Body body) {
   const bool clashes = find_command(name) || (!commands_.empty() && (name.empty() || commands_.front().name.empty()));
   if (clashes) {
-    throw ValueError(fmt::format("[Program::command] \"{}\" cannot be added: names must differ, and a program with a "
-                                 "nameless command has no others", name));
+    throw ValueError(
+        fmt::format("[Program::command] \"{}\" cannot be added: names must differ, and a program with a "
+                    "nameless command has no others",
+                    name));
   }
   const std::string full_name = name.empty() ? name_ : name_ + " " + name;
   return commands_.emplace_back(name, std::move(summary), full_name, std::move(body)).options;
@@ -39,8 +41,8 @@ void Program::fail_unknown_command(const std::string& name) const {
 }
 
 std::string Program::help() const {
-  std::string text = fmt::format("{} - {}\n\nusage: {} COMMAND [--option VALUE ...]\n\ncommands\n", name_, summary_,
-                                 name_);
+  std::string text =
+      fmt::format("{} - {}\n\nusage: {} COMMAND [--option VALUE ...]\n\ncommands\n", name_, summary_, name_);
   for (const Command& command : commands_) text += fmt::format("  {:<12} {}\n", command.name, command.summary);
   return text + fmt::format("\n{} COMMAND --help lists the options of a command.\n", name_);
 }

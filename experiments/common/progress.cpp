@@ -1,13 +1,13 @@
 #include "solvent/experiments/common/progress.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <limits>
 #include <ostream>
 #include <string_view>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -27,7 +27,8 @@ double steady_seconds() {
 
 }  // namespace
 
-Progress::Progress(std::ostream& out, Options options) : out_(out), options_(std::move(options)), done_(options_.first) {
+Progress::Progress(std::ostream& out, Options options)
+    : out_(out), options_(std::move(options)), done_(options_.first) {
   if (!options_.clock) options_.clock = steady_seconds;
   last_update_s_ = options_.clock();
   last_draw_s_ = -std::numeric_limits<double>::infinity();  // the first update is always shown

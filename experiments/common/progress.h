@@ -16,14 +16,14 @@ namespace solvent::experiments {
 class Progress {
  public:
   struct Options {
-    std::string label = "";             ///< in front of every line
-    std::int64_t total = 0;             ///< steps of the whole run
-    std::int64_t first = 0;             ///< steps done before (a resumed run)
-    std::string unit = "steps";         ///< what is counted
-    bool is_terminal = false;           ///< redraw one line, or print plain lines
-    int width = 100;                    ///< columns of the terminal
-    double redraw_interval_s = 0.1;     ///< terminal: at most this often
-    double line_interval_s = 10;        ///< plain lines: at most this often; the last step is always printed
+    std::string label = "";              ///< in front of every line
+    std::int64_t total = 0;              ///< steps of the whole run
+    std::int64_t first = 0;              ///< steps done before (a resumed run)
+    std::string unit = "steps";          ///< what is counted
+    bool is_terminal = false;            ///< redraw one line, or print plain lines
+    int width = 100;                     ///< columns of the terminal
+    double redraw_interval_s = 0.1;      ///< terminal: at most this often
+    double line_interval_s = 10;         ///< plain lines: at most this often; the last step is always printed
     std::function<double()> clock = {};  ///< seconds; the steady clock if empty
   };
 

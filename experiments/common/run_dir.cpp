@@ -1,16 +1,16 @@
 #include "solvent/experiments/common/run_dir.h"
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 #include <ctime>
-#include <fcntl.h>
 #include <fstream>
 #include <limits>
 #include <ostream>
 #include <system_error>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -62,16 +62,18 @@ RunDir RunDir::create(const fs::path& root, const std::string& name) {
 
 RunDir RunDir::create_at(const fs::path& directory) {
   if (fs::exists(directory / "config.toml")) {
-    throw IoError(fmt::format("[run directory] {} holds a run already; choose another directory, or continue that run "
-                              "with --resume {}", directory.string(), directory.string()));
+    throw IoError(
+        fmt::format("[run directory] {} holds a run already; choose another directory, or continue that run "
+                    "with --resume {}",
+                    directory.string(), directory.string()));
   }
   return RunDir(directory);
 }
 
 RunDir RunDir::open(const fs::path& directory) {
   if (!fs::exists(directory / "config.toml")) {
-    throw MissingDataError(fmt::format("[run directory] {} has no config.toml; expected the directory of an earlier run",
-                                       directory.string()));
+    throw MissingDataError(fmt::format(
+        "[run directory] {} has no config.toml; expected the directory of an earlier run", directory.string()));
   }
   return RunDir(directory);
 }
@@ -90,7 +92,8 @@ struct Log::State {
 
 Log::Log(const fs::path& file, std::ostream* terminal) : state_(std::make_unique<State>()) {
   state_->file.open(file, std::ios::app);
-  if (!state_->file) throw IoError(fmt::format("[log] cannot append to {}; is the run directory writable?", file.string()));
+  if (!state_->file)
+    throw IoError(fmt::format("[log] cannot append to {}; is the run directory writable?", file.string()));
   state_->terminal = terminal;
 }
 
@@ -144,8 +147,10 @@ void write_all(int descriptor, std::string_view text, const fs::path& file) {
 std::string_view rows_until(std::string_view text, std::string_view header, std::int64_t last_step,
                             const fs::path& file, std::int64_t& kept_step) {
   if (!text.starts_with(header)) {
-    throw IoError(fmt::format("[metrics] {} starts with \"{}\"; expected \"{}\". Resume with the settings of the "
-                              "original run.", file.string(), text.substr(0, text.find('\n')), trim(header)));
+    throw IoError(
+        fmt::format("[metrics] {} starts with \"{}\"; expected \"{}\". Resume with the settings of the "
+                    "original run.",
+                    file.string(), text.substr(0, text.find('\n')), trim(header)));
   }
   std::size_t end = header.size();
   for (std::int64_t line = 2; end < text.size(); ++line) {
@@ -154,8 +159,8 @@ std::string_view rows_until(std::string_view text, std::string_view header, std:
     const std::string_view row = text.substr(end, newline - end);
     const auto step = parse_integer(row.substr(0, row.find(',')));
     if (!step || *step <= kept_step) {
-      throw IoError(fmt::format("[metrics] {}:{}: \"{}\" does not start with a step above {}", file.string(), line,
-                                row, kept_step));
+      throw IoError(fmt::format("[metrics] {}:{}: \"{}\" does not start with a step above {}", file.string(), line, row,
+                                kept_step));
     }
     if (*step > last_step) break;
     kept_step = *step;

@@ -21,13 +21,15 @@ constexpr std::uint64_t kSamplerStream = 0x73616d706c6572;  // "sampler"
 EpochSampler::EpochSampler(const Settings& settings) : settings_(settings) {
   const std::int64_t n = settings.num_examples, batch = settings.batch_size;
   if (n < 1 || batch < 1) {
-    throw ValueError(fmt::format("[EpochSampler] got {} examples and a batch of {}; expected at least 1 of both", n,
-                                 batch));
+    throw ValueError(
+        fmt::format("[EpochSampler] got {} examples and a batch of {}; expected at least 1 of both", n, batch));
   }
   batches_per_epoch_ = settings.drop_last ? n / batch : (n - 1) / batch + 1;
   if (batches_per_epoch_ == 0) {
-    throw ValueError(fmt::format("[EpochSampler] a batch of {} from {} examples leaves nothing with drop_last; use a "
-                                 "batch of at most {}", batch, n, n));
+    throw ValueError(
+        fmt::format("[EpochSampler] a batch of {} from {} examples leaves nothing with drop_last; use a "
+                    "batch of at most {}",
+                    batch, n, n));
   }
 }
 

@@ -56,8 +56,8 @@ SequenceBatch gather_batch(const SequenceData& data, std::span<const std::int64_
   }
   batch.num_steps = num_steps == 0 ? longest : num_steps;
   if (longest > batch.num_steps) {
-    throw ValueError(fmt::format("[gather_batch] a series has {} steps; expected at most num_steps = {}", longest,
-                                 num_steps));
+    throw ValueError(
+        fmt::format("[gather_batch] a series has {} steps; expected at most num_steps = {}", longest, num_steps));
   }
   batch.values.assign(static_cast<std::size_t>(batch.num_steps * batch.batch * batch.num_channels), 0.0F);
   const auto channels = static_cast<std::size_t>(data.num_channels);
@@ -136,8 +136,8 @@ ChannelStatistics channel_statistics(const SequenceData& data) {
 void standardize(SequenceData& data, const ChannelStatistics& statistics) {
   const auto channels = static_cast<std::size_t>(data.num_channels);
   if (statistics.mean.size() != channels || statistics.stddev.size() != channels) {
-    throw ValueError(fmt::format("[standardize] statistics of {} channels for data of {}", statistics.mean.size(),
-                                 channels));
+    throw ValueError(
+        fmt::format("[standardize] statistics of {} channels for data of {}", statistics.mean.size(), channels));
   }
   for (std::size_t k = 0; k < data.values.size(); ++k) {
     const std::size_t c = k % channels;

@@ -115,8 +115,8 @@ std::vector<CheckResult> check_expected(const Summary& summary, const std::files
   if (!expected.is_object()) throw malformed("");
   std::vector<CheckResult> results;
   for (const auto& [path, entry] : expected.items()) {
-    if (!entry.is_object() || !entry.contains("value") || !entry.contains("tolerance") ||
-        !entry["value"].is_number() || !entry["tolerance"].is_number()) {
+    if (!entry.is_object() || !entry.contains("value") || !entry.contains("tolerance") || !entry["value"].is_number() ||
+        !entry["tolerance"].is_number()) {
       throw malformed(path);
     }
     CheckResult result;

@@ -47,7 +47,7 @@ constexpr double kA[kStages][kStages - 1] = {
     {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84},
 };
 // Fifth-order minus fourth-order weights.
-constexpr double kError[kStages] = {71.0 / 57600,      0,           -71.0 / 16695, 71.0 / 1920,
+constexpr double kError[kStages] = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
                                     -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
 
 class DormandPrince {
@@ -120,11 +120,13 @@ bool integrate_into(const TwoBodyState& start, const std::vector<double>& times,
 }
 
 void check_times(const std::vector<double>& times, double tolerance) {
-  const bool increasing = std::adjacent_find(times.begin(), times.end(),
-                                             [](double a, double b) { return !(b > a); }) == times.end();
+  const bool increasing =
+      std::adjacent_find(times.begin(), times.end(), [](double a, double b) { return !(b > a); }) == times.end();
   if (times.empty() || !increasing || !(tolerance > 0)) {
-    throw ValueError(fmt::format("[integrate_two_body] got {} times and tolerance {}; expected strictly increasing "
-                                 "times and a tolerance > 0", times.size(), tolerance));
+    throw ValueError(
+        fmt::format("[integrate_two_body] got {} times and tolerance {}; expected strictly increasing "
+                    "times and a tolerance > 0",
+                    times.size(), tolerance));
   }
 }
 
@@ -163,9 +165,10 @@ std::vector<TwoBodyState> integrate_two_body(const TwoBodyState& start, const st
 TwoBodyData make_two_body_data(const TwoBodySettings& s) {
   if (s.num_trajectories < 1 || s.num_points < 2 || !(s.speed_factor_low > 0) ||
       !(s.speed_factor_low <= s.speed_factor_high) || !(s.t_end > 0)) {
-    throw ValueError(fmt::format("[make_two_body_data] got {} trajectories, {} points, speed factors {} to {}, t_end "
-                                 "{}; expected at least 1, at least 2, 0 < low <= high, > 0", s.num_trajectories,
-                                 s.num_points, s.speed_factor_low, s.speed_factor_high, s.t_end));
+    throw ValueError(
+        fmt::format("[make_two_body_data] got {} trajectories, {} points, speed factors {} to {}, t_end "
+                    "{}; expected at least 1, at least 2, 0 < low <= high, > 0",
+                    s.num_trajectories, s.num_points, s.speed_factor_low, s.speed_factor_high, s.t_end));
   }
   TwoBodyData data;
   data.num_trajectories = s.num_trajectories;
@@ -235,9 +238,10 @@ SequenceData make_orbit_part(const OrbitTask& task, std::int64_t count, std::uin
 
 DataSplits make_orbit_task(const OrbitTask& task) {
   if (task.num_classes < 1 || task.num_train < 1 || task.num_test < 1 || task.num_points < 2 || !(task.t_end > 0)) {
-    throw ValueError(fmt::format("[make_orbit_task] got {} classes, {} + {} orbits, {} points, t_end {}; expected at "
-                                 "least 1, 1 + 1, 2, > 0", task.num_classes, task.num_train, task.num_test,
-                                 task.num_points, task.t_end));
+    throw ValueError(
+        fmt::format("[make_orbit_task] got {} classes, {} + {} orbits, {} points, t_end {}; expected at "
+                    "least 1, 1 + 1, 2, > 0",
+                    task.num_classes, task.num_train, task.num_test, task.num_points, task.t_end));
   }
   return {make_orbit_part(task, task.num_train, 0), make_orbit_part(task, task.num_test, 1), "generated"};
 }

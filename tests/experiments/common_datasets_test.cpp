@@ -1,10 +1,10 @@
+#include <zlib.h>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <numeric>
 #include <string>
 #include <vector>
-#include <zlib.h>
 
 #include "solvent/core/error.h"
 #include "solvent/core/rng.h"
@@ -133,7 +133,8 @@ TEST_CASE("compressed file: plain and gzip deliver the same bytes and lines") {
 
 TEST_CASE("compressed file: missing files, folders and an empty file") {
   const TemporaryDirectory dir;
-  CHECK_THAT(message_of<MissingDataError>([&] { CompressedFile(dir / "none.gz"); }), Contains("none.gz does not exist"));
+  CHECK_THAT(message_of<MissingDataError>([&] { CompressedFile(dir / "none.gz"); }),
+             Contains("none.gz does not exist"));
   CHECK_THAT(message_of<DataError>([&] { CompressedFile(dir.path()); }), Contains("is a directory"));
   CompressedFile empty(dir.write("empty", ""));
   std::string line;
@@ -224,7 +225,8 @@ TEST_CASE("idx: damaged files are refused with offset and expectation") {
 
 TEST_CASE("mnist: images become series with values 0..1") {
   const TemporaryDirectory dir;
-  const fs::path images = dir.write("i", idx_bytes({3, 2, 2}, std::string("\x00\xff\x33\x00", 4) + std::string(8, '\x01')));
+  const fs::path images =
+      dir.write("i", idx_bytes({3, 2, 2}, std::string("\x00\xff\x33\x00", 4) + std::string(8, '\x01')));
   const fs::path labels = dir.write("l", idx_bytes({3}, std::string("\x07\x00\x09", 3)));
   const SequenceData data = read_mnist(images, labels);
   CHECK(data.size() == 3);
@@ -300,7 +302,8 @@ TEST_CASE("ts: damaged and unsupported files are refused with line and expectati
       {"@dimensions 3\n@classLabel true a\n@data\n1:2:a\n", "the series has 2 channels; expected 3"},
       {"@classLabel true a\n@data\n1,2:3:a\n", "channel 2 has 1 values, channel 1 has 2; expected equally many"},
       {"@classLabel true a\n@data\n1:3,4,5:a\n", "channel 2 has 3 values, channel 1 has 1"},
-      {"@equalLength true\n@classLabel true a\n@data\n1,2:a\n1:a\n", "bad.ts:5: the series has 1 steps; expected 2 (@equalLength true)"},
+      {"@equalLength true\n@classLabel true a\n@data\n1,2:a\n1:a\n",
+       "bad.ts:5: the series has 1 steps; expected 2 (@equalLength true)"},
       {"@equalLength true\n@seriesLength 3\n@classLabel true a\n@data\n1,2:a\n", "the series has 2 steps; expected 3"},
       {std::string("@classLabel true a\n@data\n1,\0,2:a\n", 33), "is \"\\x00\"; expected a finite number"},
       {univariate("1,2:" + std::string(500, 'z') + "\n"), "zzz...\" behind the last colon"},
@@ -392,9 +395,10 @@ TEST_CASE("data: a missing set names the places and the command that fetches it"
   const std::string folder = dir.path().string();
   CHECK_FALSE(has_dataset("acsf1", folder));
   const std::string message = message_of<MissingDataError>([&] { load_dataset("acsf1", folder); });
-  CHECK_THAT(message, Contains(folder) && Contains("timeseries/ACSF1_TRAIN.ts") && Contains("`scripts/get-data acsf1`") &&
-                          Contains("--data-dir DIR or SOLVENT_DATA"));
-  CHECK_THAT(message_of<MissingDataError>([&] { load_dataset("mnist", folder); }), Contains("`scripts/get-data mnist`"));
+  CHECK_THAT(message, Contains(folder) && Contains("timeseries/ACSF1_TRAIN.ts") &&
+                          Contains("`scripts/get-data acsf1`") && Contains("--data-dir DIR or SOLVENT_DATA"));
+  CHECK_THAT(message_of<MissingDataError>([&] { load_dataset("mnist", folder); }),
+             Contains("`scripts/get-data mnist`"));
   CHECK_THAT(message_of<MissingDataError>([&] { load_dataset("eigenworms", folder + "/none"); }),
              Contains("Download it from timeseriesclassification.com"));
   CHECK_THAT(message_of<solvent::ValueError>([&] { load_dataset("acfs1", folder); }), Contains("did you mean acsf1?"));
@@ -415,7 +419,8 @@ TEST_CASE("data: archive sets are found in three layouts and must fit together")
   const TemporaryDirectory dir;
   dir.write("ACSF1_TRAIN.ts", train);
   dir.write("ACSF1_TEST.ts", univariate("1:z\n", "@classLabel true z\n"));
-  CHECK_THAT(message_of<DataError>([&] { load_dataset("acsf1", dir.path().string()); }), Contains("differ in classes or channels"));
+  CHECK_THAT(message_of<DataError>([&] { load_dataset("acsf1", dir.path().string()); }),
+             Contains("differ in classes or channels"));
 }
 
 TEST_CASE("data: generated orbits need no files and are balanced") {
@@ -442,7 +447,8 @@ TEST_CASE("series: batches are time-major and padded with zeros") {
   CHECK(batch.lengths == std::vector<std::int64_t>{2, 3});
   CHECK(batch.labels == std::vector<std::int64_t>{0, 1});
   CHECK(gather_batch(data, both, 5).values.size() == 20);
-  CHECK_THAT(message_of<solvent::ValueError>([&] { gather_batch(data, both, 2); }), Contains("a series has 3 steps; expected at most num_steps = 2"));
+  CHECK_THAT(message_of<solvent::ValueError>([&] { gather_batch(data, both, 2); }),
+             Contains("a series has 3 steps; expected at most num_steps = 2"));
   const std::vector<std::int64_t> wrong = {2};
   CHECK_THROWS_AS(gather_batch(data, wrong), solvent::ValueError);
   CHECK_THROWS_AS(gather_batch(data, {}), solvent::ValueError);

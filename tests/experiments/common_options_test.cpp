@@ -13,9 +13,9 @@
 #include "solvent/tests/support/catch.h"
 
 using namespace solvent::experiments;
+using solvent::experiments::testing::Contains;
 using solvent::experiments::testing::message_of;
 using solvent::experiments::testing::TemporaryDirectory;
-using solvent::experiments::testing::Contains;
 
 namespace {
 
@@ -166,7 +166,8 @@ TEST_CASE("options: wrong usage names the option, the expectation and the neares
     std::vector<std::string> expected;
   };
   const std::vector<Case> cases = {
-      {{"--learning_rate", "1"}, {"[deer classify]", "unknown option --learning_rate", "did you mean --learning-rate?"}},
+      {{"--learning_rate", "1"},
+       {"[deer classify]", "unknown option --learning_rate", "did you mean --learning-rate?"}},
       {{"--batchsize=3"}, {"unknown option --batchsize; did you mean --batch-size?", "See deer classify --help."}},
       {{"--zzzzzz"}, {"unknown option --zzzzzz. See"}},
       {{"--confg", "x"}, {"did you mean --config?"}},
@@ -180,7 +181,8 @@ TEST_CASE("options: wrong usage names the option, the expectation and the neares
       {{"--learning-rate", "0"}, {"0 is out of range, expected a number > 0 and <= 1."}},
       {{"--learning-rate", "nan"}, {"nan is out of range"}},
       {{"--learning-rate", ""}, {"got \"\"; expected a number"}},
-      {{"--sizes", "1,65"}, {"--sizes got \"1,65\"; 65 is out of range, expected integers separated by commas >= 1 and"}},
+      {{"--sizes", "1,65"},
+       {"--sizes got \"1,65\"; 65 is out of range, expected integers separated by commas >= 1 and"}},
       {{"--sizes", "1,,2"}, {"got \"1,,2\"; expected integers"}},
       {{"--dataset", "plad"}, {"expected one of acsf1 | plaid | mnist; did you mean plaid?"}},
       {{"--tags", "a,x"}, {"--tags got \"a,x\"; expected some of a | b | c."}},
@@ -220,9 +222,13 @@ TEST_CASE("options: descriptions with mistakes are refused when they are made") 
   CHECK_THROWS_AS(options.add("batch-size", &s.batch_size, ""), solvent::ValueError);
   CHECK_THROWS_AS(options.add("help", &s.shuffle, ""), solvent::ValueError);
   CHECK_THROWS_AS(options.add("Batch_Size", &s.batch_size, ""), solvent::ValueError);
-  CHECK_THAT(message_of<solvent::ValueError>([&] { options.preset("p", "", {{"batch-size", "0"}}); }),
+  CHECK_THAT(message_of<solvent::ValueError>([&] {
+               options.preset("p", "", {{"batch-size", "0"}});
+             }),
              Contains("preset p sets batch-size = 0; 0 is out of range"));
-  CHECK_THAT(message_of<solvent::ValueError>([&] { options.preset("p", "", {{"batch", "1"}}); }),
+  CHECK_THAT(message_of<solvent::ValueError>([&] {
+               options.preset("p", "", {{"batch", "1"}});
+             }),
              Contains("unknown option batch"));
   CHECK(s.batch_size == 8);
 }
@@ -231,8 +237,8 @@ TEST_CASE("options: help lists every option with type, default, range, unit, sou
   const Outcome o = run({"classify", "--help"});
   CHECK(o.code == 0);
   for (const char* text :
-       {"deer classify - train a classifier", "--dataset TEXT", "acsf1 | plaid | mnist; default: acsf1", "--sizes INT,..",
-        "--learning-rate NUM", "> 0 and <= 1; default: 0.001, spec 5.4", "unit: series; default: 8",
+       {"deer classify - train a classifier", "--dataset TEXT", "acsf1 | plaid | mnist; default: acsf1",
+        "--sizes INT,..", "--learning-rate NUM", "> 0 and <= 1; default: 0.001, spec 5.4", "unit: series; default: 8",
         "--shuffle | --no-shuffle", "default: true", "--config FILE.toml", "--print-config", "--preset NAME",
         "\ndata\n", "\ntraining\n", "exit codes: 0 done", "default: none"}) {
     CHECK_THAT(o.out, Contains(text));
@@ -340,7 +346,8 @@ TEST_CASE("config: keys may stand above all tables; integers serve as numbers; t
   Settings s;
   Options options("deer classify");
   describe(s, options);
-  options.apply_config(parse_config("command = 'deer classify'\nlearning-rate = 1\nrates = [1, 0.5]\nsizes = []\n", "c"), "c");
+  options.apply_config(
+      parse_config("command = 'deer classify'\nlearning-rate = 1\nrates = [1, 0.5]\nsizes = []\n", "c"), "c");
   CHECK(s.learning_rate == 1.0);
   CHECK(s.rates == std::vector<double>{1, 0.5});
   CHECK(s.sizes.empty());
@@ -396,7 +403,8 @@ TEST_CASE("program: commands, help and exit codes") {
   CHECK(run({"--help"}).code == 0);
   CHECK_THAT(run({"--help"}).out, Contains("commands\n") && Contains("train a classifier"));
   CHECK(run({"clasify"}).code == 2);
-  CHECK_THAT(run({"clasify"}).err, Contains("unknown command \"clasify\"; expected one of classify | demo; did you mean classify?"));
+  CHECK_THAT(run({"clasify"}).err,
+             Contains("unknown command \"clasify\"; expected one of classify | demo; did you mean classify?"));
   CHECK(run({"demo"}).code == 4);
   CHECK_THAT(run({"demo"}).err, Contains("error: [train] loss is nan at step 7"));
 }
@@ -404,7 +412,10 @@ TEST_CASE("program: commands, help and exit codes") {
 TEST_CASE("program: every kind of error has its exit code") {
   const auto code_of = [](auto thrower) {
     Program program("p", "");
-    program.command("", "", [&](const Invocation&) -> ExitCode { thrower(); return ExitCode::done; });
+    program.command("", "", [&](const Invocation&) -> ExitCode {
+      thrower();
+      return ExitCode::done;
+    });
     std::ostringstream out, err;
     return program.run({}, out, err);
   };

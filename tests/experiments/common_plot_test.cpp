@@ -1,10 +1,10 @@
+#include <zlib.h>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <vector>
-#include <zlib.h>
 
 #include "solvent/core/error.h"
 #include "solvent/experiments/common/canvas.h"
@@ -27,7 +27,8 @@ struct Image {
 
   [[nodiscard]] std::vector<int> at(int x, int y) const {
     const auto k = static_cast<std::size_t>((y * width + x) * channels);
-    return {pixels.begin() + static_cast<std::ptrdiff_t>(k), pixels.begin() + static_cast<std::ptrdiff_t>(k) + channels};
+    return {pixels.begin() + static_cast<std::ptrdiff_t>(k),
+            pixels.begin() + static_cast<std::ptrdiff_t>(k) + channels};
   }
 };
 
@@ -122,7 +123,8 @@ TEST_CASE("png: pixels survive a round trip through an independent decoder") {
     CHECK(image.pixels == pixels);
   }
   const std::vector<std::uint8_t> few(5);
-  CHECK_THAT(message_of<solvent::ValueError>([&] { write_png(dir / "b.png", 2, 2, 3, few); }), Contains("got 5 bytes for 2 x 2 pixels of 3"));
+  CHECK_THAT(message_of<solvent::ValueError>([&] { write_png(dir / "b.png", 2, 2, 3, few); }),
+             Contains("got 5 bytes for 2 x 2 pixels of 3"));
   CHECK_THROWS_AS(write_png(dir / "no/such/b.png", 1, 5, 1, few), solvent::IoError);
 }
 

@@ -1,3 +1,5 @@
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cmath>
 #include <csignal>
@@ -5,8 +7,6 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 #include "solvent/core/error.h"
@@ -18,8 +18,8 @@
 #include "solvent/tests/support/catch.h"
 
 using namespace solvent::experiments;
-using solvent::experiments::testing::message_of;
 using solvent::experiments::testing::Contains;
+using solvent::experiments::testing::message_of;
 
 namespace {
 
@@ -55,7 +55,8 @@ TEST_CASE("progress: a terminal gets one redrawn line that fits its width") {
   double now = 0;
   for (const int width : {40, 60, 80, 200}) {
     out.str("");
-    Progress progress(out, {.label = "train", .total = 50, .is_terminal = true, .width = width, .clock = [&] { return now; }});
+    Progress progress(
+        out, {.label = "train", .total = 50, .is_terminal = true, .width = width, .clock = [&] { return now; }});
     for (int step = 1; step <= 25; ++step) {
       now += 1;
       progress.update(step, 0.5);
@@ -189,8 +190,9 @@ TEST_CASE("sampler: shuffling is uniform") {
 }
 
 TEST_CASE("sampler: impossible settings are refused") {
-  CHECK_THAT(message_of<solvent::ValueError>([] { EpochSampler({.num_examples = 3, .batch_size = 4, .drop_last = true}); }),
-             Contains("leaves nothing with drop_last; use a batch of at most 3"));
+  CHECK_THAT(
+      message_of<solvent::ValueError>([] { EpochSampler({.num_examples = 3, .batch_size = 4, .drop_last = true}); }),
+      Contains("leaves nothing with drop_last; use a batch of at most 3"));
   CHECK_THROWS_AS(EpochSampler({.num_examples = 0, .batch_size = 1}), solvent::ValueError);
   CHECK_THROWS_AS(EpochSampler({.num_examples = 3, .batch_size = 0}), solvent::ValueError);
   CHECK_THROWS_AS(EpochSampler({.num_examples = 3}).batch(-1), solvent::ValueError);

@@ -1,10 +1,10 @@
+#include <sys/resource.h>
 #include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <limits>
 #include <sstream>
 #include <string>
-#include <sys/resource.h>
 #include <vector>
 
 #include "solvent/core/io/atomic_file.h"
@@ -15,10 +15,10 @@
 #include "solvent/tests/support/catch.h"
 
 using namespace solvent::experiments;
+using solvent::experiments::testing::Contains;
 using solvent::experiments::testing::message_of;
 using solvent::experiments::testing::read_text;
 using solvent::experiments::testing::TemporaryDirectory;
-using solvent::experiments::testing::Contains;
 
 namespace fs = std::filesystem;
 
@@ -106,7 +106,10 @@ TEST_CASE("log: goes to the terminal and, with times, to the file") {
   CHECK(terminal.str() == "one\ntwo\n");
   const std::string text = read_text(dir / "log.txt");
   CHECK_THAT(text, Contains(" s  one\n") && Contains(" s  two\n") && Contains(" s  three\n"));
-  { Log log(dir / "log.txt", nullptr); log.write("four"); }
+  {
+    Log log(dir / "log.txt", nullptr);
+    log.write("four");
+  }
   CHECK_THAT(read_text(dir / "log.txt"), Contains("one") && Contains("four"));
   CHECK_THROWS_AS(Log(dir / "no/such/log.txt", nullptr).write(""), solvent::IoError);
 }
@@ -122,14 +125,18 @@ TEST_CASE("metrics: rows are on disk at once, with units in the header and exact
   CHECK(metrics.column("loss") == std::vector<double>{0.1, 1.0 / 3});
   CHECK(std::isnan(metrics.column("accuracy")[0]));
   CHECK(metrics.column("step") == std::vector<double>{1, 5});
-  CHECK_THAT(message_of<solvent::IoError>([&] { (void)metrics.column("los"); }), Contains("no column \"los\"; there are step, loss [nat]"));
+  CHECK_THAT(message_of<solvent::IoError>([&] { (void)metrics.column("los"); }),
+             Contains("no column \"los\"; there are step, loss [nat]"));
 }
 
 TEST_CASE("metrics: wrong rows are refused") {
   const TemporaryDirectory dir;
   MetricsWriter writer(dir / "m.csv", kColumns);
   append(writer, 3, {1, 2, 3});
-  CHECK_THAT(message_of<solvent::ValueError>([&] { append(writer, 4, {1, 2}); }), Contains("expected a step above 3 with 3 values"));
+  CHECK_THAT(message_of<solvent::ValueError>([&] {
+               append(writer, 4, {1, 2});
+             }),
+             Contains("expected a step above 3 with 3 values"));
   CHECK_THROWS_AS(append(writer, 3, {1, 2, 3}), solvent::ValueError);
   CHECK_THROWS_AS(MetricsWriter(dir / "n.csv", {{"a,b", ""}}), solvent::ValueError);
 }
@@ -139,16 +146,25 @@ TEST_CASE("metrics: a resumed run continues after its checkpoint, byte for byte"
   const auto write_steps = [](MetricsWriter& writer, int first, int last) {
     for (int step = first; step <= last; ++step) append(writer, step, {1.0 / step, 0.5, std::sqrt(step)});
   };
-  { MetricsWriter whole(dir / "whole.csv", kColumns); write_steps(whole, 1, 9); }
+  {
+    MetricsWriter whole(dir / "whole.csv", kColumns);
+    write_steps(whole, 1, 9);
+  }
   {
     MetricsWriter first(dir / "parts.csv", kColumns);
     write_steps(first, 1, 7);  // the checkpoint is of step 4, the process was killed after step 7
     first.sync();
   }
   std::ofstream(dir / "parts.csv", std::ios::app) << "8,0.1";  // while writing a row
-  { MetricsWriter second(dir / "parts.csv", kColumns, 4); write_steps(second, 5, 9); }
+  {
+    MetricsWriter second(dir / "parts.csv", kColumns, 4);
+    write_steps(second, 5, 9);
+  }
   CHECK(read_text(dir / "parts.csv") == read_text(dir / "whole.csv"));
-  { MetricsWriter third(dir / "fresh.csv", kColumns, 4); write_steps(third, 5, 5); }
+  {
+    MetricsWriter third(dir / "fresh.csv", kColumns, 4);
+    write_steps(third, 5, 5);
+  }
   CHECK_THAT(read_text(dir / "fresh.csv"), Contains("step,loss [nat]") && Contains("\n5,"));
 }
 
@@ -179,8 +195,10 @@ TEST_CASE("metrics: a full disk is an IoError and earlier rows stay readable") {
 
 TEST_CASE("metrics: malformed files are refused with the line") {
   const TemporaryDirectory dir;
-  CHECK_THAT(message_of<solvent::IoError>([&] { read_metrics(dir.write("a.csv", "step,loss\n1\n")); }), Contains("a.csv:2: 1 cells; expected 2"));
-  CHECK_THAT(message_of<solvent::IoError>([&] { read_metrics(dir.write("b.csv", "step,loss\n1,x\n")); }), Contains("\"x\" is not a number"));
+  CHECK_THAT(message_of<solvent::IoError>([&] { read_metrics(dir.write("a.csv", "step,loss\n1\n")); }),
+             Contains("a.csv:2: 1 cells; expected 2"));
+  CHECK_THAT(message_of<solvent::IoError>([&] { read_metrics(dir.write("b.csv", "step,loss\n1,x\n")); }),
+             Contains("\"x\" is not a number"));
   CHECK_THROWS_AS(read_metrics(dir / "none.csv"), solvent::IoError);
 }
 
@@ -196,14 +214,16 @@ TEST_CASE("summary: nested names, order, non-finite numbers, and reading back") 
   summary.set("sizes", std::vector<std::int64_t>{1, 2});
   summary.write(dir / "summary.json");
   const std::string text = read_text(dir / "summary.json");
-  CHECK_THAT(text, Contains("\"seconds\": 0.1") && Contains("1152921504606846976") && Contains("\"residual\": \"nan\""));
+  CHECK_THAT(text,
+             Contains("\"seconds\": 0.1") && Contains("1152921504606846976") && Contains("\"residual\": \"nan\""));
   CHECK(text.find("methods") < text.find("name"));
   const Summary back = Summary::read(dir / "summary.json");
   CHECK(back.number("methods.deer.seconds") == 0.1);
   CHECK(back.number("methods.deer.converged") == 1);
   CHECK(std::isnan(back.number("residual")));
   CHECK(back.to_json() == summary.to_json());
-  CHECK_THAT(message_of<solvent::IoError>([&] { (void)back.number("methods.none"); }), Contains("there is no \"methods.none\""));
+  CHECK_THAT(message_of<solvent::IoError>([&] { (void)back.number("methods.none"); }),
+             Contains("there is no \"methods.none\""));
   CHECK_THAT(message_of<solvent::IoError>([&] { (void)back.number("sizes"); }), Contains("expected a number"));
 }
 

@@ -23,7 +23,7 @@ std::vector<double> uniform(int count, double end) {
 
 /// Position of body 1 on its Kepler ellipse at time t after the apoapsis; independent of any integrator.
 ///
-/// The separation r = r1 - r2 obeys r'' = -2 r / |r|^3: semi-major axis a = 2 r0 / (1 + e), mean motion n = sqrt(2/a^3).
+/// The separation r1 - r2 obeys r'' = -2 r / |r|^3: semi-major axis a = 2 r0 / (1 + e), mean motion n = sqrt(2/a^3).
 std::array<double, 2> kepler_position(double r0, double theta, double f, double t) {
   const double e = 1 - f * f;
   const double a = 2 * r0 / (1 + e), n = std::sqrt(2 / (a * a * a));
@@ -96,7 +96,10 @@ TEST_CASE("two-body: speed factor 1 is the circular orbit") {
 
 TEST_CASE("two-body: impossible requests are refused") {
   const TwoBodyState start = two_body_start(1, 0, 1);
-  CHECK_THAT(message_of<solvent::ValueError>([&] { integrate_two_body(start, {0, 1, 1}); }), Contains("strictly increasing"));
+  CHECK_THAT(message_of<solvent::ValueError>([&] {
+               integrate_two_body(start, {0, 1, 1});
+             }),
+             Contains("strictly increasing"));
   CHECK_THROWS_AS(integrate_two_body(start, {}), solvent::ValueError);
   CHECK_THROWS_AS(integrate_two_body(start, {0, 1}, 0), solvent::ValueError);
   CHECK_THROWS_AS(integrate_two_body(start, {0, std::nan("")}), solvent::ValueError);
@@ -127,7 +130,8 @@ TEST_CASE("two-body: trajectory i depends on seed and i only, for any number of 
 }
 
 TEST_CASE("two-body: the label of the orbit task is the eccentricity's class") {
-  const DataSplits data = make_orbit_task({.num_classes = 4, .num_train = 12, .num_test = 8, .num_points = 400, .t_end = 25});
+  const DataSplits data =
+      make_orbit_task({.num_classes = 4, .num_train = 12, .num_test = 8, .num_points = 400, .t_end = 25});
   for (std::int64_t i = 0; i < data.train.size(); ++i) {
     const auto series = data.train.series(i);
     double nearest = 1e9, farthest = 0;
@@ -143,5 +147,6 @@ TEST_CASE("two-body: the label of the orbit task is the eccentricity's class") {
     CHECK(place < static_cast<double>(data.train.labels[static_cast<std::size_t>(i)]) + 1.05);
   }
   CHECK(data.train.values != data.test.values);
-  CHECK(make_orbit_task({.num_train = 5, .num_test = 2}).train.values == make_orbit_task({.num_train = 5, .num_test = 9}).train.values);
+  CHECK(make_orbit_task({.num_train = 5, .num_test = 2}).train.values ==
+        make_orbit_task({.num_train = 5, .num_test = 9}).train.values);
 }
