@@ -122,31 +122,34 @@ constexpr std::uint32_t magazine_size(int size_class) {
   return static_cast<std::uint32_t>(std::clamp<std::size_t>((std::size_t{32} << 10) / small_size(size_class), 8, 256));
 }
 
-// A counter written by one thread and read by others; a plain addition on the writer's side.
-struct Counter {
-  std::atomic<std::uint64_t> value{0};
-  void add(std::uint64_t n) noexcept {
-    value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  }
-  [[nodiscard]] std::uint64_t get() const noexcept { return value.load(std::memory_order_relaxed); }
-};
-
+// The lists of one class on one thread. Atomic only so that statistics may look at other threads' lists: relaxed loads
+// and stores are plain ones.
 struct Magazine {
-  FreeBlock* head = nullptr;   // blocks to take
-  FreeBlock* spare = nullptr;  // null, or a full list of magazine_size blocks
-  std::uint32_t count = 0;     // blocks in `head`
-  std::uint32_t room = 0;      // blocks that may be put before the slow path; 0 until the thread is registered
+  FreeBlock* head = nullptr;                // blocks to take
+  std::atomic<FreeBlock*> spare{nullptr};   // null, or a full list of magazine_size blocks
+  std::atomic<std::uint32_t> room{0};       // how many may be put before the slow path; 0 until the thread is registered
+
+  [[nodiscard]] std::uint32_t get_room() const noexcept { return room.load(std::memory_order_relaxed); }
+  void set_room(std::uint32_t n) noexcept { room.store(n, std::memory_order_relaxed); }
+  [[nodiscard]] FreeBlock* get_spare() const noexcept { return spare.load(std::memory_order_relaxed); }
+  void set_spare(FreeBlock* list) noexcept { spare.store(list, std::memory_order_relaxed); }
+  // Blocks in both lists of a registered thread.
+  [[nodiscard]] std::uint32_t held(std::uint32_t full) const noexcept {
+    return full - std::min(full, get_room()) + (get_spare() ? full : 0);
+  }
 };
 
 // All zero at first, so it needs no initialisation; a thread registers itself in its first slow path.
 struct ThreadCache {
   std::array<Magazine, kSmallClasses> magazines{};
-  Counter bytes_taken;  // of small blocks, bodies included
-  Counter bytes_put;
-  Counter allocations;  // of data
+  std::atomic<std::uint64_t> allocations{0};  // of data
   ThreadCache* next = nullptr;
   bool registered = false;
   bool ended = false;
+
+  void count_allocation() noexcept {
+    allocations.store(allocations.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
 };
 
 constinit thread_local ThreadCache thread_cache;
@@ -158,13 +161,13 @@ struct Pool {
   std::mutex mutex;  // guards everything below
 
   std::array<FreeBlock*, kSmallClasses> chains{};
+  std::array<std::int64_t, kSmallClasses> outside{};  // blocks of a class in threads' lists or in use
+  std::size_t outside_bytes = 0;
   std::byte* slab = nullptr;
   std::size_t slab_left = 0;
   std::size_t slab_bytes = 0;  // from the system, for small blocks
   ThreadCache* threads = nullptr;
-  std::uint64_t ended_taken = 0;  // counters of threads that ended
-  std::uint64_t ended_put = 0;
-  std::uint64_t ended_allocations = 0;
+  std::uint64_t ended_allocations = 0;  // of threads that ended
 
   std::array<LargeBlock*, kLargeClasses> free_large{};
   LargeBlock* live_large = nullptr;
@@ -174,25 +177,36 @@ struct Pool {
   std::size_t large_cached = 0;
 
   std::size_t peak = 0;
+  std::size_t peak_bound = 0;
   std::size_t limit = 0;
   std::uint64_t large_allocations = 0;
   std::uint64_t system_calls = 0;  // allocations that needed fresh memory
   unsigned colour = 0;
 
   [[nodiscard]] std::size_t small_active() const {
-    std::uint64_t taken = ended_taken;
-    std::uint64_t put = ended_put;
-    for (const ThreadCache* t = threads; t; t = t->next) {
-      put += t->bytes_put.get();
-      taken += t->bytes_taken.get();
+    std::int64_t bytes = 0;
+    for (int c = 0; c < kSmallClasses; ++c) {
+      const auto i = static_cast<std::size_t>(c);
+      std::int64_t used = outside[i];
+      if (used == 0) continue;
+      for (const ThreadCache* t = threads; t; t = t->next) used -= t->magazines[i].held(magazine_size(c));
+      bytes += used * static_cast<std::int64_t>(small_size(c));
     }
-    return taken > put ? static_cast<std::size_t>(taken - put) : 0;
+    return static_cast<std::size_t>(std::max<std::int64_t>(bytes, 0));
   }
   [[nodiscard]] std::size_t active() const { return large_active + small_active(); }
   [[nodiscard]] std::size_t reserved() const { return large_active + large_cached + slab_bytes; }
+  // Summing over the threads' lists is needed only when this upper bound of `active` exceeds all former ones. So the
+  // peak is exact for large blocks, and for small ones to within what the threads' lists hold.
   void update_peak() {
-    // Cheap bound first: summing over the threads is only needed near the peak.
-    if (large_active + slab_bytes > peak) peak = std::max(peak, active());
+    const std::size_t bound = large_active + outside_bytes;
+    if (bound <= peak_bound) return;
+    peak_bound = bound;
+    peak = std::max(peak, active());
+  }
+  void reset_peak() {
+    peak = active();
+    peak_bound = large_active + outside_bytes;
   }
 };
 
@@ -361,7 +375,7 @@ void activate(Pool& p, LargeBlock* block) noexcept {
   p.update_peak();
 }
 
-void* allocate_large(std::size_t bytes) {
+[[maybe_unused]] void* allocate_large(std::size_t bytes) {
   if (bytes > kLargestRequest) throw_out_of_memory(bytes);
   const int size_class = large_class(bytes);
   const std::size_t capacity = large_capacity(size_class);
@@ -396,7 +410,7 @@ refused:
   throw_out_of_memory(bytes);
 }
 
-void deallocate_large(void* data) noexcept {
+[[maybe_unused]] void deallocate_large(void* data) noexcept {
   LargeBlock* const block = header_of(data);
   Pool& p = pool();
   const std::lock_guard lock(p.mutex);
@@ -406,45 +420,6 @@ void deallocate_large(void* data) noexcept {
 }
 
 // --- small blocks: slow paths ---------------------------------------------------------------------------------------
-
-// Flushes a thread's lists when it ends. Blocks freed later (by other thread-local objects) take the slow path.
-struct ThreadEnd {
-  ~ThreadEnd() {
-    ThreadCache& cache = thread_cache;
-    Pool& p = pool();
-    const std::lock_guard lock(p.mutex);
-    for (int c = 0; c < kSmallClasses; ++c) {
-      Magazine& m = cache.magazines[static_cast<std::size_t>(c)];
-      FreeBlock*& chains = p.chains[static_cast<std::size_t>(c)];
-      for (FreeBlock* list : {m.spare, m.head}) {
-        if (!list) continue;
-        list->count = list == m.spare ? magazine_size(c) : m.count;
-        list->next_chain = chains;
-        chains = list;
-      }
-      m = Magazine{};
-    }
-    ThreadCache** link = &p.threads;
-    while (*link != &cache) link = &(*link)->next;
-    *link = cache.next;
-    p.ended_taken += cache.bytes_taken.get();
-    p.ended_put += cache.bytes_put.get();
-    p.ended_allocations += cache.allocations.get();
-    cache.ended = true;
-  }
-};
-
-void register_thread(ThreadCache& cache) {
-  if (cache.registered) return;
-  static thread_local ThreadEnd end;
-  (void)end;
-  cache.registered = true;
-  for (int c = 0; c < kSmallClasses; ++c) cache.magazines[static_cast<std::size_t>(c)].room = magazine_size(c);
-  Pool& p = pool();
-  const std::lock_guard lock(p.mutex);
-  cache.next = p.threads;
-  p.threads = &cache;
-}
 
 // `count` fresh blocks as a list, cut from the slab. Mutex held. Null if the limit or the system refuses.
 FreeBlock* carve(Pool& p, int size_class, std::uint32_t count) noexcept {
@@ -472,23 +447,65 @@ FreeBlock* carve(Pool& p, int size_class, std::uint32_t count) noexcept {
   return list;
 }
 
-// A list of blocks from the global pool. Mutex held.
+// A list of blocks from the global pool, and how many they are. Mutex held.
 FreeBlock* take_chain(Pool& p, int size_class, std::uint32_t& count) noexcept {
-  FreeBlock*& chains = p.chains[static_cast<std::size_t>(size_class)];
-  if (FreeBlock* chain = chains) {
-    chains = chain->next_chain;
+  const auto i = static_cast<std::size_t>(size_class);
+  FreeBlock* chain = p.chains[i];
+  if (chain) {
+    p.chains[i] = chain->next_chain;
     count = static_cast<std::uint32_t>(chain->count);
-    return chain;
+  } else {
+    count = magazine_size(size_class);
+    chain = carve(p, size_class, count);
+    if (!chain) count = 0;
   }
-  count = magazine_size(size_class);
-  return carve(p, size_class, count);
+  p.outside[i] += count;
+  p.outside_bytes += count * small_size(size_class);
+  return chain;
 }
 
 void put_chain(Pool& p, int size_class, FreeBlock* chain, std::uint32_t count) noexcept {
-  FreeBlock*& chains = p.chains[static_cast<std::size_t>(size_class)];
+  const auto i = static_cast<std::size_t>(size_class);
   chain->count = count;
-  chain->next_chain = chains;
-  chains = chain;
+  chain->next_chain = p.chains[i];
+  p.chains[i] = chain;
+  p.outside[i] -= count;
+  p.outside_bytes -= count * small_size(size_class);
+}
+
+// Flushes a thread's lists when it ends. Blocks freed later (by other thread-local objects) take the slow path.
+struct ThreadEnd {
+  ~ThreadEnd() {
+    ThreadCache& cache = thread_cache;
+    Pool& p = pool();
+    const std::lock_guard lock(p.mutex);
+    for (int c = 0; c < kSmallClasses; ++c) {
+      Magazine& m = cache.magazines[static_cast<std::size_t>(c)];
+      const std::uint32_t full = magazine_size(c);
+      if (FreeBlock* spare = m.get_spare()) put_chain(p, c, spare, full);
+      if (m.head) put_chain(p, c, m.head, full - m.get_room());
+      m.head = nullptr;
+      m.set_spare(nullptr);
+      m.set_room(0);
+    }
+    ThreadCache** link = &p.threads;
+    while (*link != &cache) link = &(*link)->next;
+    *link = cache.next;
+    p.ended_allocations += cache.allocations.load(std::memory_order_relaxed);
+    cache.ended = true;
+  }
+};
+
+void register_thread(ThreadCache& cache) {
+  if (cache.registered) return;
+  static thread_local ThreadEnd end;
+  (void)end;
+  cache.registered = true;
+  for (int c = 0; c < kSmallClasses; ++c) cache.magazines[static_cast<std::size_t>(c)].set_room(magazine_size(c));
+  Pool& p = pool();
+  const std::lock_guard lock(p.mutex);
+  cache.next = p.threads;
+  p.threads = &cache;
 }
 
 // On a thread whose cache was flushed: straight from and to the pool.
@@ -499,7 +516,6 @@ void* take_after_end(int size_class) {
     std::uint32_t count = 0;
     if (FreeBlock* block = take_chain(p, size_class, count)) {
       if (count > 1) put_chain(p, size_class, block->next, count - 1);
-      p.ended_taken += small_size(size_class);
       return block;
     }
   }
@@ -512,24 +528,22 @@ void* take_after_end(int size_class) {
   register_thread(cache);
   const std::uint32_t full = magazine_size(size_class);
   Magazine& m = cache.magazines[static_cast<std::size_t>(size_class)];
-  if (m.spare) {
-    m.head = std::exchange(m.spare, nullptr);
-    m.count = full;
+  if (FreeBlock* spare = m.get_spare()) {
+    m.set_spare(nullptr);
+    m.head = spare;
+    m.set_room(0);
   } else {
     Pool& p = pool();
     const std::lock_guard lock(p.mutex);
-    m.head = take_chain(p, size_class, m.count);
+    std::uint32_t count = 0;
+    m.head = take_chain(p, size_class, count);
+    m.set_room(full - count);
     p.update_peak();
   }
-  if (!m.head) {
-    m.count = 0;
-    throw_out_of_memory(small_size(size_class));
-  }
   FreeBlock* const block = m.head;
+  if (!block) throw_out_of_memory(small_size(size_class));
   m.head = block->next;
-  --m.count;
-  m.room = full - m.count;
-  cache.bytes_taken.add(small_size(size_class));
+  m.set_room(m.get_room() + 1);
   return block;
 }
 
@@ -540,52 +554,45 @@ void* take_after_end(int size_class) {
     Pool& p = pool();
     const std::lock_guard lock(p.mutex);
     put_chain(p, size_class, block, 1);
-    p.ended_put += small_size(size_class);
     return;
   }
   register_thread(cache);
   const std::uint32_t full = magazine_size(size_class);
   Magazine& m = cache.magazines[static_cast<std::size_t>(size_class)];
-  if (m.count == full) {
-    if (m.spare) {
+  if (m.get_room() == 0) {
+    if (FreeBlock* spare = m.get_spare()) {
       Pool& p = pool();
       const std::lock_guard lock(p.mutex);
-      put_chain(p, size_class, m.spare, full);
+      put_chain(p, size_class, spare, full);
     }
-    m.spare = std::exchange(m.head, nullptr);
-    m.count = 0;
+    m.set_spare(m.head);
+    m.head = nullptr;
+    m.set_room(full);
   }
   block->next = m.head;
   m.head = block;
-  ++m.count;
-  m.room = full - m.count;
-  cache.bytes_put.add(small_size(size_class));
+  m.set_room(m.get_room() - 1);
 }
 
 // --- small blocks: fast paths ---------------------------------------------------------------------------------------
 
 inline void* take_small(int size_class) {
-  ThreadCache& cache = thread_cache;
-  Magazine& m = cache.magazines[static_cast<std::size_t>(size_class)];
+  Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
   FreeBlock* const block = m.head;
   if (!block) [[unlikely]] return take_slow(size_class);
   m.head = block->next;
-  --m.count;
-  ++m.room;
-  cache.bytes_taken.add(small_size(size_class));
+  m.set_room(m.get_room() + 1);
   return block;
 }
 
 inline void put_small(void* data, int size_class) noexcept {
-  ThreadCache& cache = thread_cache;
-  Magazine& m = cache.magazines[static_cast<std::size_t>(size_class)];
-  if (m.room == 0) [[unlikely]] return put_slow(data, size_class);
+  Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
+  const std::uint32_t room = m.get_room();
+  if (room == 0) [[unlikely]] return put_slow(data, size_class);
   auto* const block = static_cast<FreeBlock*>(data);
   block->next = m.head;
   m.head = block;
-  ++m.count;
-  --m.room;
-  cache.bytes_put.add(small_size(size_class));
+  m.set_room(room - 1);
 }
 
 // --- with and without caching ---------------------------------------------------------------------------------------
@@ -626,7 +633,7 @@ void put(void* data, std::size_t bytes) noexcept {
 
 inline void* take(std::size_t bytes, bool is_data) {
   if (bytes > kSmallLimit) return allocate_large(bytes);
-  if (is_data) thread_cache.allocations.add(1);
+  if (is_data) thread_cache.count_allocation();
   return take_small(small_class(bytes));
 }
 
@@ -690,7 +697,8 @@ MemoryStats memory_stats(Device device) {
   stats.cached = p.reserved() - std::min(p.reserved(), stats.active);
   stats.limit = p.limit;
   stats.allocations = p.large_allocations + p.ended_allocations;
-  for (const ThreadCache* t = p.threads; t; t = t->next) stats.allocations += t->allocations.get();
+  for (const ThreadCache* t = p.threads; t; t = t->next) 
+    stats.allocations += t->allocations.load(std::memory_order_relaxed);
   stats.cache_hits = stats.allocations - std::min(p.system_calls, stats.allocations);
   return stats;
 #endif
@@ -703,7 +711,7 @@ void reset_peak_memory(Device device) noexcept {
 #else
   Pool& p = pool();
   const std::lock_guard lock(p.mutex);
-  p.peak = p.active();
+  p.reset_peak();
 #endif
 }
 

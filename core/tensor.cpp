@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/core/engine/storage.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
@@ -14,9 +15,16 @@ namespace solvent {
 namespace detail {
 
 void release(Storage* storage) noexcept {
-  if (storage->data) deallocate(storage->data, storage->bytes, storage->device);
+  const std::size_t bytes = storage->bytes;
+  const Device device = storage->device;
+  void* const data = storage->data;
   storage->~Storage();
-  deallocate_body(storage, sizeof(Storage));
+  if (data == reinterpret_cast<std::byte*>(storage) + kEmbeddedOffset) {
+    deallocate(storage, kEmbeddedOffset + bytes, device);
+  } else {
+    deallocate(data, bytes, device);
+    deallocate_body(storage, sizeof(Storage));
+  }
 }
 
 void release(TensorImpl* impl) noexcept {

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/core/engine/storage.h"
 #include "solvent/core/engine/strided_copy.h"
 #include "solvent/core/error.h"
 
@@ -34,72 +35,67 @@ std::size_t checked_bytes(const Shape& shape, DType dtype) {
   return static_cast<std::size_t>(bytes);
 }
 
-TensorImpl* new_impl() { return ::new (detail::allocate_body(sizeof(TensorImpl))) TensorImpl; }
-
 void retain(Storage* storage) noexcept {
   if (storage) storage->refs.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Takes over one reference of `storage` (or null), also when it throws.
+Tensor make_handle(DType dtype, Device device, Storage* storage, std::int64_t offset, const Shape& shape,
+                   const Strides& strides) {
+  void* memory = nullptr;
+  try {
+    memory = detail::allocate_body(sizeof(TensorImpl));
+  } catch (...) {
+    if (storage && storage->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) detail::release(storage);
+    throw;
+  }
+  return Tensor::adopt(::new (memory) TensorImpl{{1}, dtype, device, storage, offset, nullptr, shape, strides});
+}
+
+// Small data follow their Storage in one block: one allocation less, and the counters are near.
+Storage* new_storage(std::size_t bytes, Device device) {
+  if (device == cpu_device && bytes <= detail::kMaxEmbeddedBytes) {
+    void* const memory = detail::allocate(detail::kEmbeddedOffset + bytes, device);
+    return ::new (memory) Storage{{1}, device, static_cast<std::byte*>(memory) + detail::kEmbeddedOffset, bytes};
+  }
+  void* const memory = detail::allocate_body(sizeof(Storage));
+  try {
+    return ::new (memory) Storage{{1}, device, detail::allocate(bytes, device), bytes};
+  } catch (...) {
+    detail::deallocate_body(memory, sizeof(Storage));
+    throw;
+  }
 }
 
 }  // namespace
 
 Tensor empty(const Shape& shape, DType dtype, Device device) {
-  const std::size_t bytes = checked_bytes(shape, dtype);
-  Tensor t = Tensor::adopt(new_impl());  // released by the handle if one of the next allocations throws
-  TensorImpl& impl = *t.impl();
-  impl.dtype = dtype;
-  impl.device = device;
-  impl.shape = shape;
-  impl.strides = contiguous_strides(shape);
-  auto* storage = ::new (detail::allocate_body(sizeof(Storage))) Storage;
-  storage->device = device;
-  impl.storage = storage;
-  storage->data = detail::allocate(bytes, device);
-  storage->bytes = bytes;
-  return t;
+  Storage* const storage = new_storage(checked_bytes(shape, dtype), device);
+  return make_handle(dtype, device, storage, 0, shape, contiguous_strides(shape));
 }
 
 Tensor meta(const Tensor& like) {
-  Tensor t = Tensor::adopt(new_impl());
-  t.impl()->dtype = like.dtype();
-  t.impl()->device = like.device();
-  t.impl()->shape = like.shape();
-  t.impl()->strides = contiguous_strides(like.shape());
-  return t;
+  return make_handle(like.dtype(), like.device(), nullptr, 0, like.shape(), contiguous_strides(like.shape()));
 }
 
 Tensor view(const Tensor& base, const Shape& shape, const Strides& strides, std::int64_t offset) {
   assert(!is_boxed(base) && shape.rank() == strides.rank());
-  Tensor t = Tensor::adopt(new_impl());
-  TensorImpl& impl = *t.impl();
-  impl.dtype = base.dtype();
-  impl.device = base.device();
-  impl.shape = shape;
-  impl.strides = strides;
-  impl.offset = offset;
-  impl.storage = base.impl()->storage;
-  retain(impl.storage);
-  return t;
+  const TensorImpl& from = *base.impl();
+  retain(from.storage);
+  return make_handle(from.dtype, from.device, from.storage, offset, shape, strides);
 }
 
 Tensor with_box(const Tensor& primal, detail::AdBox* box) {
   const TensorImpl& from = *primal.impl();
-  Tensor t;
+  retain(from.storage);
   try {
-    t = Tensor::adopt(new_impl());
+    Tensor t = make_handle(from.dtype, from.device, from.storage, from.offset, from.shape, from.strides);
+    t.impl()->ad = box;
+    return t;
   } catch (...) {
     if (box) box->destroy(box);
     throw;
   }
-  TensorImpl& impl = *t.impl();
-  impl.dtype = from.dtype;
-  impl.device = from.device;
-  impl.shape = from.shape;
-  impl.strides = from.strides;
-  impl.offset = from.offset;
-  impl.storage = from.storage;
-  retain(impl.storage);
-  impl.ad = box;
-  return t;
 }
 
 bool can_donate(const Tensor& t) noexcept {
