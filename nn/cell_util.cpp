@@ -19,12 +19,12 @@ std::string describe_list(const Tensors& list) {
 }
 
 void check_cell_rows(const char* op, const Tensor& h, std::int64_t n, const Tensor& x, std::int64_t width) {
-  const bool fits =
-      h.rank() == 2 && h.size(1) == n && x.rank() == 2 && x.size(1) == width && x.size(0) == h.size(0);
+  const bool fits = h.rank() == 2 && h.size(1) == n && x.rank() == 2 && x.size(1) == width && x.size(0) == h.size(0);
   if (!fits)
-    throw ShapeError(fmt::format("[{}] got h {} and x {}; expected rows h (N, {}) and x (N, {}). Fold time and batch into rows "
-                                 "with reshape.",
-                                 op, describe(h), describe(x), n, width));
+    throw ShapeError(
+        fmt::format("[{}] got h {} and x {}; expected rows h (N, {}) and x (N, {}). Fold time and batch into rows "
+                    "with reshape.",
+                    op, describe(h), describe(x), n, width));
 }
 
 void check_cell_input(const char* op, const Tensor& x, std::int64_t width) {

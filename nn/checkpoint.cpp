@@ -75,9 +75,10 @@ Metadata load_checkpoint(const std::string& path, const CheckpointParts& parts) 
   std::size_t i = 0;
   for (const auto& [name, module] : parts.modules) module->load_state_dict(previous[i++]);
   for (const auto& [name, optimizer] : parts.optimizers) optimizer->load_state_dict(previous[i++]);
-  throw IoError(fmt::format("[load_checkpoint] {} does not fit; nothing was loaded. Resume with the options it was saved "
-                            "with.{}",
-                            path, problems));
+  throw IoError(
+      fmt::format("[load_checkpoint] {} does not fit; nothing was loaded. Resume with the options it was saved "
+                  "with.{}",
+                  path, problems));
 }
 
 Metadata read_checkpoint_metadata(const std::string& path) { return load_safetensors(path).metadata; }

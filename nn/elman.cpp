@@ -20,9 +20,10 @@ std::int64_t check_theta(const char* op, const Tensors& theta) {
   const bool ranks = theta.size() == kThetaSize && theta[kWIh].rank() == 2 && theta[kWHh].rank() == 2;
   const std::int64_t n = ranks ? theta[kWHh].size(1) : 0;
   if (!ranks || n < 1 || theta[kWHh].size(0) != n || theta[kWIh].size(0) != n || theta[kB].shape() != Shape{n})
-    throw ShapeError(fmt::format("[{}] got theta = {}; expected w_ih (H, I), w_hh (H, H), b (H), as from "
-                                 "ElmanCell::theta().",
-                                 op, detail::describe_list(theta)));
+    throw ShapeError(
+        fmt::format("[{}] got theta = {}; expected w_ih (H, I), w_hh (H, H), b (H), as from "
+                    "ElmanCell::theta().",
+                    op, detail::describe_list(theta)));
   return n;
 }
 
@@ -30,7 +31,8 @@ std::int64_t check_theta(const char* op, const Tensors& theta) {
 
 ElmanCell::ElmanCell(std::int64_t inputs, std::int64_t n, Key key, ElmanOptions options) {
   if (inputs < 1 || n < 1)
-    throw ValueError(fmt::format("[ElmanCell] got {} inputs and {} hidden units; expected at least 1 of each.", inputs, n));
+    throw ValueError(
+        fmt::format("[ElmanCell] got {} inputs and {} hidden units; expected at least 1 of each.", inputs, n));
   const TensorOptions like = options.dtype;
   if (options.init == RecurrentInit::equinox) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(n));

@@ -45,8 +45,9 @@ void drop_values(Module& module) {
 
 void GradAccumulator::add(Tensors grads, double weight) {
   if (count_ > 0 && grads.size() != sum_.size())
-    throw ShapeError(fmt::format("[GradAccumulator] got {} gradients after {}; expected the same parameters every time.",
-                                 grads.size(), sum_.size()));
+    throw ShapeError(
+        fmt::format("[GradAccumulator] got {} gradients after {}; expected the same parameters every time.",
+                    grads.size(), sum_.size()));
   if (weight != 1.0)
     for (Tensor& g : grads) g = std::move(g) * weight;
   if (count_ == 0) {
@@ -54,9 +55,10 @@ void GradAccumulator::add(Tensors grads, double weight) {
   } else {
     for (std::size_t i = 0; i < grads.size(); ++i)
       if (grads[i].shape() != sum_[i].shape())
-        throw ShapeError(fmt::format("[GradAccumulator] gradient {} is a {} after a {}; expected the same parameters every "
-                                     "time.",
-                                     i, describe(grads[i]), describe(sum_[i])));
+        throw ShapeError(
+            fmt::format("[GradAccumulator] gradient {} is a {} after a {}; expected the same parameters every "
+                        "time.",
+                        i, describe(grads[i]), describe(sum_[i])));
     for (std::size_t i = 0; i < grads.size(); ++i) sum_[i] = std::move(sum_[i]) + std::move(grads[i]);
   }
   weight_ += weight;

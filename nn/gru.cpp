@@ -27,9 +27,10 @@ std::int64_t check_theta(const char* op, const Tensors& theta) {
   const std::int64_t n = ranks ? theta[kWHh].size(1) : 0;
   if (!ranks || n < 1 || theta[kWHh].size(0) != 3 * n || theta[kWIh].size(0) != 3 * n ||
       theta[kB].shape() != Shape{3 * n} || theta[kBHn].shape() != Shape{n})
-    throw ShapeError(fmt::format("[{}] got theta = {}; expected w_ih (3H, I), w_hh (3H, H), b (3H), b_hn (H). "
-                                 "GruCell::theta() has this form; from_pytorch and from_flax convert others.",
-                                 op, detail::describe_list(theta)));
+    throw ShapeError(
+        fmt::format("[{}] got theta = {}; expected w_ih (3H, I), w_hh (3H, H), b (3H), b_hn (H). "
+                    "GruCell::theta() has this form; from_pytorch and from_flax convert others.",
+                    op, detail::describe_list(theta)));
   return n;
 }
 
@@ -94,10 +95,10 @@ StepJacobian fused_jacobian(const char* op, const Tensor& h, const Tensor& xw, c
                             cpu::GruJacobianLayout layout) {
   for (const Tensor* t : {&xw, &theta[kWHh], &theta[kBHn]})
     if (t->dtype() != h.dtype())
-      throw DtypeError(fmt::format("[{}] got h {} and {}; expected one dtype. Use cast.", op, describe(h), describe(*t)));
-  return dispatch_float(h.dtype(), op, [&](auto tag) {
-    return fused_jacobian<typename decltype(tag)::type>(h, xw, theta, layout);
-  });
+      throw DtypeError(
+          fmt::format("[{}] got h {} and {}; expected one dtype. Use cast.", op, describe(h), describe(*t)));
+  return dispatch_float(h.dtype(), op,
+                        [&](auto tag) { return fused_jacobian<typename decltype(tag)::type>(h, xw, theta, layout); });
 }
 
 bool plain(const Tensor& h, const Tensor& xw, const Tensors& theta) {
@@ -107,7 +108,8 @@ bool plain(const Tensor& h, const Tensor& xw, const Tensors& theta) {
 
 Tensors initial_theta(std::int64_t inputs, std::int64_t n, Key key, GruOptions options) {
   if (inputs < 1 || n < 1)
-    throw ValueError(fmt::format("[GruCell] got {} inputs and {} hidden units; expected at least 1 of each.", inputs, n));
+    throw ValueError(
+        fmt::format("[GruCell] got {} inputs and {} hidden units; expected at least 1 of each.", inputs, n));
   const TensorOptions like = options.dtype;
   if (options.init == RecurrentInit::equinox) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(n));
@@ -141,10 +143,12 @@ GruCell GruCell::from_theta(Tensors theta) {
 GruCell GruCell::from_pytorch(const PyTorchGru& p) {
   const std::int64_t n = p.weight_hh.size(-1);
   if (p.bias_hh.shape() != Shape{3 * n} || p.bias_ih.shape() != Shape{3 * n})
-    throw ShapeError(fmt::format("[GruCell::from_pytorch] got bias_ih {}, bias_hh {} for weight_hh {}; expected (3H) each.",
-                                 describe(p.bias_ih), describe(p.bias_hh), describe(p.weight_hh)));
+    throw ShapeError(
+        fmt::format("[GruCell::from_pytorch] got bias_ih {}, bias_hh {} for weight_hh {}; expected (3H) each.",
+                    describe(p.bias_ih), describe(p.bias_hh), describe(p.weight_hh)));
   const Tensor gates = slice(p.bias_hh, 0, 0, 2 * n);
-  return from_theta({p.weight_ih, p.weight_hh, p.bias_ih + pad(gates, 0, 0, n), contiguous(slice(p.bias_hh, 0, 2 * n, 3 * n))});
+  return from_theta(
+      {p.weight_ih, p.weight_hh, p.bias_ih + pad(gates, 0, 0, n), contiguous(slice(p.bias_hh, 0, 2 * n, 3 * n))});
 }
 
 GruCell GruCell::from_equinox(const EquinoxGru& p) { return from_theta({p.weight_ih, p.weight_hh, p.bias, p.bias_n}); }
@@ -171,8 +175,8 @@ FlaxGru GruCell::to_flax() const {
   const Tensors from_x = kernels(w_ih);
   const Tensors from_h = kernels(w_hh);
   const Tensors bias = split(b.value(), {n, n, n}, 0);
-  return {from_x[0], from_x[1], from_x[2], from_h[0], from_h[1], from_h[2],
-          contiguous(bias[0]), contiguous(bias[1]), contiguous(bias[2]), b_hn.value()};
+  return {from_x[0], from_x[1],           from_x[2],           from_h[0],           from_h[1],
+          from_h[2], contiguous(bias[0]), contiguous(bias[1]), contiguous(bias[2]), b_hn.value()};
 }
 
 RecurrentCell GruCell::functions() const {
@@ -214,8 +218,7 @@ StepJacobian GruCell::jacobian(const Tensor& h, const Tensor& x, const Tensors& 
 StepJacobian GruCell::jacobian_projected(const Tensor& h, const Tensor& xw, const Tensors& theta) {
   const std::int64_t n = check_theta("GruCell::jacobian", theta);
   check_rows("GruCell::jacobian", h, xw, 3 * n, theta);
-  if (plain(h, xw, theta))
-    return fused_jacobian("GruCell::jacobian", h, xw, theta, cpu::GruJacobianLayout::row_major);
+  if (plain(h, xw, theta)) return fused_jacobian("GruCell::jacobian", h, xw, theta, cpu::GruJacobianLayout::row_major);
   const Gates g = gates_of(h, xw, theta, n);
   const Slopes s = slopes_of(g, h);
   const Tensors w = split(theta[kWHh], {n, n, n}, 0);
@@ -252,8 +255,7 @@ Tensor Gru::operator()(const Tensor& xs, const Tensor& h0) const {
 }
 
 Tensor Gru::operator()(const Tensor& xs) const {
-  if (xs.rank() != 3)
-    throw ShapeError(fmt::format("[Gru] got xs {}; expected (T, B, I).", describe(xs)));
+  if (xs.rank() != 3) throw ShapeError(fmt::format("[Gru] got xs {}; expected (T, B, I).", describe(xs)));
   return (*this)(xs, zeros({xs.size(1), cell.state_size()}, {xs.dtype(), xs.device()}));
 }
 

@@ -177,9 +177,7 @@ Tensor make_weight(WeightInit init, Key key, const Shape& shape, TensorOptions o
   return zeros(shape, options);
 }
 
-std::string_view to_string(RecurrentInit init) noexcept {
-  return init == RecurrentInit::equinox ? "equinox" : "flax";
-}
+std::string_view to_string(RecurrentInit init) noexcept { return init == RecurrentInit::equinox ? "equinox" : "flax"; }
 
 RecurrentInit parse_recurrent_init(std::string_view name) {
   return parse("parse_recurrent_init", kRecurrentInits, name);

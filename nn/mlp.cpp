@@ -9,8 +9,8 @@ namespace solvent::nn {
 Mlp::Mlp(const std::vector<std::int64_t>& sizes, Key key, MlpOptions options)
     : activation_(options.activation), output_activation_(options.output_activation) {
   if (sizes.size() < 2)
-    throw ValueError(fmt::format("[Mlp] got {} sizes; expected at least the input's and the output's, as in {{6, 32, 5}}.",
-                                 sizes.size()));
+    throw ValueError(fmt::format(
+        "[Mlp] got {} sizes; expected at least the input's and the output's, as in {{6, 32, 5}}.", sizes.size()));
   layers.reserve(sizes.size() - 1);
   for (std::size_t i = 0; i + 1 < sizes.size(); ++i)
     layers.emplace_back(sizes[i], sizes[i + 1], key.fold_in(i),

@@ -139,8 +139,8 @@ LoadReport Module::load_state_dict(const StateDict& state, Strict strict) {
       report.unexpected.push_back(name);
     } else if (const Tensor& current = *found->second.current;
                !value.defined() || value.shape() != current.shape() || value.dtype() != current.dtype()) {
-      report.mismatched.push_back(fmt::format("{}: got {}, expected {}", name,
-                                              value.defined() ? describe(value) : "an empty handle", describe(current)));
+      report.mismatched.push_back(fmt::format(
+          "{}: got {}, expected {}", name, value.defined() ? describe(value) : "an empty handle", describe(current)));
     } else {
       fitting.emplace_back(&found->second, &value);
     }
@@ -151,9 +151,10 @@ LoadReport Module::load_state_dict(const StateDict& state, Strict strict) {
     if (!given.contains(name)) report.missing.push_back(name);
 
   if (strict == Strict::yes && !report.ok())
-    throw ValueError(fmt::format("[load_state_dict] the state dict does not fit the module; nothing was loaded:\n{}\n"
-                                 "    Make the module with the sizes it was saved with, or load what fits with Strict::no.",
-                                 report.message()));
+    throw ValueError(
+        fmt::format("[load_state_dict] the state dict does not fit the module; nothing was loaded:\n{}\n"
+                    "    Make the module with the sizes it was saved with, or load what fits with Strict::no.",
+                    report.message()));
   for (const auto& [target, value] : fitting) target->assign(*value);
   return report;
 }

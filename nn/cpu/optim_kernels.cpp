@@ -128,9 +128,7 @@ double squares_loop(const float* x, std::int64_t n) noexcept {
 
 // Entries of the dispatch tables (Highway 1.0 cannot store noexcept functions).
 void sgd_float(float* p, const float* g, float* v, std::int64_t n, const SgdScalars& a) { sgd_loop(p, g, v, n, a); }
-void sgd_double(double* p, const double* g, double* v, std::int64_t n, const SgdScalars& a) {
-  sgd_loop(p, g, v, n, a);
-}
+void sgd_double(double* p, const double* g, double* v, std::int64_t n, const SgdScalars& a) { sgd_loop(p, g, v, n, a); }
 void adam_float(float* p, const float* g, float* m, float* v, std::int64_t n, const AdamScalars& a) {
   adam_loop(p, g, m, v, n, a);
 }
@@ -166,7 +164,8 @@ void adam_update<float>(float* p, const float* g, float* m, float* v, std::int64
   HWY_DYNAMIC_DISPATCH(adam_float)(p, g, m, v, n, a);
 }
 template <>
-void adam_update<double>(double* p, const double* g, double* m, double* v, std::int64_t n, const AdamScalars& a) noexcept {
+void adam_update<double>(double* p, const double* g, double* m, double* v, std::int64_t n,
+                         const AdamScalars& a) noexcept {
   HWY_DYNAMIC_DISPATCH(adam_double)(p, g, m, v, n, a);
 }
 template <>

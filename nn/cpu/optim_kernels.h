@@ -26,11 +26,11 @@ void sgd_update(T* p, const T* g, T* velocity, std::int64_t n, const SgdScalars&
 struct AdamScalars {
   double beta1 = 0;
   double beta2 = 0;
-  double step_size = 0;          ///< rate / (1 - beta1^t)
-  double inverse_root = 1;       ///< 1 / sqrt(1 - beta2^t)
+  double step_size = 0;     ///< rate / (1 - beta1^t)
+  double inverse_root = 1;  ///< 1 / sqrt(1 - beta2^t)
   double eps = 0;
-  double coupled_decay = 0;      ///< added to the gradient times the parameter
-  double parameter_weight = 1;   ///< 1 - rate * decay of AdamW
+  double coupled_decay = 0;     ///< added to the gradient times the parameter
+  double parameter_weight = 1;  ///< 1 - rate * decay of AdamW
 };
 
 template <class T>

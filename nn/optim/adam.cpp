@@ -16,7 +16,8 @@ AdamOptions checked(const std::string& name, AdamOptions o) {
   if (!is_beta(o.beta1) || !is_beta(o.beta2))
     throw ValueError(fmt::format("[{}] got beta1 {} and beta2 {}; expected 0 <= beta < 1.", name, o.beta1, o.beta2));
   if (!(o.eps >= 0) || !(o.weight_decay >= 0))
-    throw ValueError(fmt::format("[{}] got eps {} and weight_decay {}; expected both >= 0.", name, o.eps, o.weight_decay));
+    throw ValueError(
+        fmt::format("[{}] got eps {} and weight_decay {}; expected both >= 0.", name, o.eps, o.weight_decay));
   return o;
 }
 
@@ -25,7 +26,9 @@ AdamOptions checked(const std::string& name, AdamOptions o) {
 Adam::Adam(AdamOptions options) : Adam("Adam", options, Decay::coupled) {}
 
 Adam::Adam(std::string name, AdamOptions options, Decay decay)
-    : Optimizer(name, options.learning_rate, {"exp_avg", "exp_avg_sq"}), options_(checked(name, options)), decay_(decay) {}
+    : Optimizer(name, options.learning_rate, {"exp_avg", "exp_avg_sq"}),
+      options_(checked(name, options)),
+      decay_(decay) {}
 
 void Adam::begin_step(std::int64_t step) noexcept {
   const auto t = static_cast<double>(step);

@@ -34,8 +34,8 @@ class SOLVENT_API Adam : public Optimizer {
 
   AdamOptions options_;
   Decay decay_;
-  double step_size_ = 0;         // learning rate / (1 - beta1^t)
-  double inverse_root_ = 1;      // 1 / sqrt(1 - beta2^t)
+  double step_size_ = 0;     // learning rate / (1 - beta1^t)
+  double inverse_root_ = 1;  // 1 / sqrt(1 - beta2^t)
 };
 
 }  // namespace solvent::nn

@@ -39,11 +39,13 @@ double global_norm(const Tensors& grads) {
       throw DtypeError(fmt::format("[global_norm] gradient {} is {}; expected float32 or float64.", i,
                                    g.defined() ? describe(g) : "an empty handle"));
     if (engine::is_boxed(g))
-      throw AutodiffError(fmt::format("[global_norm] gradient {} is being differentiated; clip outside the transform, or write "
-                                      "the norm with sum(square(g)).",
-                                      i));
+      throw AutodiffError(
+          fmt::format("[global_norm] gradient {} is being differentiated; clip outside the transform, or write "
+                      "the norm with sum(square(g)).",
+                      i));
     if (!(g.device() == cpu_device))
-      throw DeviceError(fmt::format("[global_norm] gradient {} is on {}; use to(x, cpu_device).", i, to_string(g.device())));
+      throw DeviceError(
+          fmt::format("[global_norm] gradient {} is on {}; use to(x, cpu_device).", i, to_string(g.device())));
     const Tensor dense = engine::contiguous(g);
     sum += g.dtype() == float32 ? sum_of_squares<float>(dense) : sum_of_squares<double>(dense);
   }

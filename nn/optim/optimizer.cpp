@@ -49,13 +49,15 @@ void Optimizer::set_learning_rate(double rate) {
 
 void Optimizer::check(const ParameterList& parameters, const Tensors& grads) const {
   if (parameters.size() != grads.size())
-    throw ShapeError(fmt::format("[{}] got {} parameters and {} gradients; expected as many, as nn::value_and_grad returns "
-                                 "them for the same module.",
-                                 name_, parameters.size(), grads.size()));
+    throw ShapeError(
+        fmt::format("[{}] got {} parameters and {} gradients; expected as many, as nn::value_and_grad returns "
+                    "them for the same module.",
+                    name_, parameters.size(), grads.size()));
   if (!state_.empty() && state_.size() != parameters.size())
-    throw ShapeError(fmt::format("[{}] got {} parameters, but its state belongs to {}; use one optimizer per list of "
-                                 "parameters.",
-                                 name_, parameters.size(), state_.size()));
+    throw ShapeError(
+        fmt::format("[{}] got {} parameters, but its state belongs to {}; use one optimizer per list of "
+                    "parameters.",
+                    name_, parameters.size(), state_.size()));
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& slot = *parameters[i];
     const Tensor& g = grads[i];
@@ -64,30 +66,35 @@ void Optimizer::check(const ParameterList& parameters, const Tensors& grads) con
       throw ShapeError(fmt::format("[{}] parameter or gradient {} is an empty handle; expected tensors.", name_, i));
     const Tensor& p = slot.value();
     if (engine::is_boxed(p) || engine::is_boxed(g))
-      throw AutodiffError(fmt::format("[{}] parameter or gradient {} is being differentiated; optimizer steps are not "
-                                      "differentiable. Step outside the transform, or write the update with ops.",
-                                      name_, i));
+      throw AutodiffError(
+          fmt::format("[{}] parameter or gradient {} is being differentiated; optimizer steps are not "
+                      "differentiable. Step outside the transform, or write the update with ops.",
+                      name_, i));
     if (p.shape() != g.shape())
-      throw ShapeError(fmt::format("[{}] parameter {} is a {} and its gradient a {}; expected the same shape.", name_, i,
-                                   describe(p), describe(g)));
-    if (p.dtype() != g.dtype())
-      throw DtypeError(fmt::format("[{}] parameter {} is a {} and its gradient a {}; expected the same dtype. Use cast.", name_,
+      throw ShapeError(fmt::format("[{}] parameter {} is a {} and its gradient a {}; expected the same shape.", name_,
                                    i, describe(p), describe(g)));
+    if (p.dtype() != g.dtype())
+      throw DtypeError(
+          fmt::format("[{}] parameter {} is a {} and its gradient a {}; expected the same dtype. Use cast.", name_, i,
+                      describe(p), describe(g)));
     if (!(p.device() == cpu_device) || !(g.device() == cpu_device))
-      throw DeviceError(fmt::format("[{}] parameter {} is on {} and its gradient on {}; this build updates on the cpu. Use "
-                                    "to(x, cpu_device).",
-                                    name_, i, to_string(p.device()), to_string(g.device())));
+      throw DeviceError(
+          fmt::format("[{}] parameter {} is on {} and its gradient on {}; this build updates on the cpu. Use "
+                      "to(x, cpu_device).",
+                      name_, i, to_string(p.device()), to_string(g.device())));
     if (!state_.empty())
       for (const Tensor& s : state_[i])
         if (s.shape() != p.shape() || s.dtype() != p.dtype())
-          throw ShapeError(fmt::format("[{}] parameter {} is a {}, but its state a {}; the state belongs to other parameters "
-                                       "(another model, or another order).",
-                                       name_, i, describe(p), describe(s)));
+          throw ShapeError(
+              fmt::format("[{}] parameter {} is a {}, but its state a {}; the state belongs to other parameters "
+                          "(another model, or another order).",
+                          name_, i, describe(p), describe(s)));
   }
 }
 
 template <class T>
-void Optimizer::update_all(const Optimizer& optimizer, Tensor& value, const Tensor& grad, std::vector<Tensor>& state) noexcept {
+void Optimizer::update_all(const Optimizer& optimizer, Tensor& value, const Tensor& grad,
+                           std::vector<Tensor>& state) noexcept {
   T* const p = engine::mutable_ptr<T>(value);
   const T* const g = engine::ptr<T>(grad);
   T* s[kMaxStates] = {};
@@ -155,7 +162,8 @@ void Optimizer::load_state_dict(const StateDict& state) {
     }
     Tensor value = std::move(found->second);
     given.erase(found);
-    const bool fits = value.defined() && (floating ? is_floating(value.dtype()) : value.dtype() == dtype && value.rank() == 0);
+    const bool fits =
+        value.defined() && (floating ? is_floating(value.dtype()) : value.dtype() == dtype && value.rank() == 0);
     if (fits) return value;
     report.mismatched.push_back(fmt::format("{}: got {}, expected {}", name,
                                             value.defined() ? describe(value) : "an empty handle",
@@ -169,14 +177,17 @@ void Optimizer::load_state_dict(const StateDict& state) {
     while (given.contains(fmt::format("{}.{}", state_names_[0], count))) ++count;
   std::vector<std::vector<Tensor>> loaded(count);
   for (std::size_t i = 0; i < count; ++i)
-    for (const std::string& name : state_names_) loaded[i].push_back(take(fmt::format("{}.{}", name, i), float64, true));
+    for (const std::string& name : state_names_)
+      loaded[i].push_back(take(fmt::format("{}.{}", name, i), float64, true));
   for (const auto& [name, value] : given) report.unexpected.push_back(name);
   if (step.defined() && (step.item() < 0 || (step.item() > 0 && count == 0 && !state_names_.empty())))
-    report.missing.push_back(fmt::format("{}.0 for step {}", state_names_.empty() ? "step" : state_names_[0], step.item()));
+    report.missing.push_back(
+        fmt::format("{}.0 for step {}", state_names_.empty() ? "step" : state_names_[0], step.item()));
   if (!report.ok())
-    throw ValueError(fmt::format("[{}] the state does not belong to this optimizer; nothing was loaded:\n{}\n    Use the "
-                                 "optimizer and options it was saved with.",
-                                 name_, report.message()));
+    throw ValueError(
+        fmt::format("[{}] the state does not belong to this optimizer; nothing was loaded:\n{}\n    Use the "
+                    "optimizer and options it was saved with.",
+                    name_, report.message()));
   set_learning_rate(rate.item());
   steps_ = step.to_vector<std::int64_t>()[0];
   state_ = std::move(loaded);

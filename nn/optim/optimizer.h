@@ -45,7 +45,8 @@ class SOLVENT_API Optimizer {
 
   /// The update of `count` elements starting at the pointers; `state` in the order of the state names. Called from several
   /// threads on different blocks. Must not throw.
-  virtual void update_block(float* parameter, const float* grad, float* const* state, std::int64_t count) const noexcept = 0;
+  virtual void update_block(float* parameter, const float* grad, float* const* state,
+                            std::int64_t count) const noexcept = 0;
   virtual void update_block(double* parameter, const double* grad, double* const* state,
                             std::int64_t count) const noexcept = 0;
   /// Called once per step before the updates, with the number of this step (1 for the first).
@@ -54,7 +55,8 @@ class SOLVENT_API Optimizer {
  private:
   void check(const ParameterList& parameters, const Tensors& grads) const;
   template <class T>
-  static void update_all(const Optimizer& optimizer, Tensor& value, const Tensor& grad, std::vector<Tensor>& state) noexcept;
+  static void update_all(const Optimizer& optimizer, Tensor& value, const Tensor& grad,
+                         std::vector<Tensor>& state) noexcept;
 
   std::string name_;
   double learning_rate_;

@@ -28,9 +28,10 @@ double LinearWarmup::operator()(std::int64_t step) const {
 double WarmupCosine::operator()(std::int64_t step) const {
   check_step("WarmupCosine", step);
   if (warmup_steps < 0 || warmup_steps >= total_steps)
-    throw ValueError(fmt::format("[WarmupCosine] got warmup_steps {} and total_steps {}; expected 0 <= warmup_steps < "
-                                 "total_steps.",
-                                 warmup_steps, total_steps));
+    throw ValueError(
+        fmt::format("[WarmupCosine] got warmup_steps {} and total_steps {}; expected 0 <= warmup_steps < "
+                    "total_steps.",
+                    warmup_steps, total_steps));
   if (step < warmup_steps) return LinearWarmup{peak, warmup_steps, initial}(step);
   if (step >= total_steps) return end;
   const double progress = static_cast<double>(step - warmup_steps) / static_cast<double>(total_steps - warmup_steps);

@@ -11,10 +11,12 @@ namespace {
 
 SgdOptions checked(SgdOptions o) {
   if (!(o.momentum >= 0) || !(o.weight_decay >= 0))
-    throw ValueError(fmt::format("[Sgd] got momentum {} and weight_decay {}; expected both >= 0.", o.momentum, o.weight_decay));
+    throw ValueError(
+        fmt::format("[Sgd] got momentum {} and weight_decay {}; expected both >= 0.", o.momentum, o.weight_decay));
   if (o.nesterov && (o.momentum == 0 || o.dampening != 0))
-    throw ValueError(fmt::format("[Sgd] got nesterov with momentum {} and dampening {}; it needs momentum > 0 and dampening 0.",
-                                 o.momentum, o.dampening));
+    throw ValueError(
+        fmt::format("[Sgd] got nesterov with momentum {} and dampening {}; it needs momentum > 0 and dampening 0.",
+                    o.momentum, o.dampening));
   return o;
 }
 

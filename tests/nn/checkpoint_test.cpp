@@ -38,7 +38,8 @@ struct Run {
     for (std::int64_t i = 0; i < steps; ++i) {
       const auto step = static_cast<std::uint64_t>(adam.steps());
       const Tensor x = normal(Key(4).fold_in(step), {8, 2});
-      const Tensors grads = nn::value_and_grad(model, [&] { return mean(square(model(x) - sum(x, {-1}, true))); }).grads;
+      const Tensors grads =
+          nn::value_and_grad(model, [&] { return mean(square(model(x) - sum(x, {-1}, true))); }).grads;
       adam.set_learning_rate(schedule(adam.steps()));
       adam.step(model, clip_by_global_norm(grads, 1.0).grads);
     }

@@ -18,9 +18,7 @@ Mlp small_mlp(std::uint64_t seed = 1) {
 }
 
 /// The same network from its parameter list.
-Tensor by_hand(const Tensors& p, const Tensor& x) {
-  return matmul(tanh(matmul(x, mT(p[0])) + p[1]), mT(p[2])) + p[3];
-}
+Tensor by_hand(const Tensors& p, const Tensor& x) { return matmul(tanh(matmul(x, mT(p[0])) + p[1]), mT(p[2])) + p[3]; }
 
 TEST_CASE("nn::value_and_grad: equals the gradient of the function of the parameter list", "[nn]") {
   Mlp model = small_mlp();
@@ -97,9 +95,8 @@ TEST_CASE("nn::value_and_grad: nested calls differentiate what they find in the 
     for (std::size_t i = 1; i < grads.size(); ++i) total = total + sum(square(grads[i]));
     return total;
   };
-  const auto outer = nn::value_and_grad(model, [&] {
-    return squared_norm(nn::value_and_grad(model, [&] { return mean(square(model(x))); }).grads);
-  });
+  const auto outer = nn::value_and_grad(
+      model, [&] { return squared_norm(nn::value_and_grad(model, [&] { return mean(square(model(x))); }).grads); });
   const auto loss = [&](const Tensors& p) { return mean(square(by_hand(p, x))); };
   const ValueAndGrad expected = solvent::value_and_grad(
       [&](const Tensors& p) { return squared_norm(solvent::grad(loss, p)); }, model.parameter_values());
@@ -118,8 +115,8 @@ TEST_CASE("nn::value_and_grad: derivatives with respect to the input pass throug
       x);
   const Tensor expected = grad(
       [&](const Tensor& input) {
-        return sum(
-            solvent::grad([&](const Tensors& p) { return sum(square(by_hand(p, input))); }, model.parameter_values())[0]);
+        return sum(solvent::grad([&](const Tensors& p) { return sum(square(by_hand(p, input))); },
+                                 model.parameter_values())[0]);
       },
       x);
   CHECK_CLOSE(mixed, expected, 1e-14);
@@ -139,7 +136,8 @@ TEST_CASE("nn::bind: a function of the parameters that holds neither the module 
   CHECK(values[0].impl()->refs.load() == 1);  // no other handle
   CHECK(identical(f(values, {x})[0], expected));
   CHECK_ERROR(ShapeError, f(Tensors{values[0]}, {x}), "[bind]", "1 parameters", "expected 4");
-  CHECK_ERROR(ShapeError, f({values[1], values[0], values[2], values[3]}, {x}), "[bind]", "float64(4,)", "float64(4, 3)");
+  CHECK_ERROR(ShapeError, f({values[1], values[0], values[2], values[3]}, {x}), "[bind]", "float64(4,)",
+              "float64(4, 3)");
 }
 
 TEST_CASE("nn::bind: two threads differentiate copies of one model", "[nn]") {

@@ -99,9 +99,9 @@ TEST_CASE("init::orthogonal: the distribution has no preferred direction", "[nn]
 }
 
 TEST_CASE("names of initialisers and activations round trip and errors list them", "[nn]") {
-  for (const WeightInit w : {WeightInit::fan_in_uniform, WeightInit::lecun_normal, WeightInit::he_uniform,
-                             WeightInit::he_normal, WeightInit::xavier_uniform, WeightInit::xavier_normal,
-                             WeightInit::orthogonal, WeightInit::zeros}) {
+  for (const WeightInit w :
+       {WeightInit::fan_in_uniform, WeightInit::lecun_normal, WeightInit::he_uniform, WeightInit::he_normal,
+        WeightInit::xavier_uniform, WeightInit::xavier_normal, WeightInit::orthogonal, WeightInit::zeros}) {
     CHECK(parse_weight_init(to_string(w)) == w);
     const Tensor t = make_weight(w, Key(1), {4, 3}, float64);
     CHECK(t.shape() == Shape{4, 3});
@@ -120,7 +120,9 @@ TEST_CASE("names of initialisers and activations round trip and errors list them
 
 TEST_CASE("activate: is the function of that name", "[nn]") {
   const Tensor x = normal(Key(3), {20}, 0, 2, float64);
-  const auto same = [&](const char* name, const Tensor& y) { return identical(activate(parse_activation(name), x), y); };
+  const auto same = [&](const char* name, const Tensor& y) {
+    return identical(activate(parse_activation(name), x), y);
+  };
   CHECK(same("identity", x));
   CHECK(same("relu", relu(x)));
   CHECK(same("leaky_relu", leaky_relu(x)));

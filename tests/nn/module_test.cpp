@@ -71,10 +71,10 @@ std::vector<std::string> names_of(const StateDict& state) {
 
 TEST_CASE("Module: names follow the order of visit and join with dots", "[nn]") {
   const Model model(Key(1));
-  CHECK(names_of(model.state_dict()) ==
-        std::vector<std::string>{"encoder.layers.0.weight", "encoder.layers.0.bias", "encoder.layers.1.weight",
-                                 "encoder.layers.1.bias", "blocks.0.weight", "blocks.1.weight", "norm.weight", "norm.bias",
-                                 "scale", "steps"});
+  CHECK(names_of(model.state_dict()) == std::vector<std::string>{"encoder.layers.0.weight", "encoder.layers.0.bias",
+                                                                 "encoder.layers.1.weight", "encoder.layers.1.bias",
+                                                                 "blocks.0.weight", "blocks.1.weight", "norm.weight",
+                                                                 "norm.bias", "scale", "steps"});
   CHECK(model.num_parameters() == 3 * 4 + 4 + 4 * 4 + 4 + 2 * 16 + 4 + 4 + 1);
 }
 
@@ -138,8 +138,8 @@ TEST_CASE("Module: a state dict that does not fit is reported completely and cha
   Model model(Key(1));
   const StateDict before = model.state_dict();
   StateDict state = Model(Key(2)).state_dict();
-  state[0].second = zeros({4, 4});                    // encoder.layers.0.weight
-  state[1].second = zeros({4}, float64);              // encoder.layers.0.bias
+  state[0].second = zeros({4, 4});        // encoder.layers.0.weight
+  state[1].second = zeros({4}, float64);  // encoder.layers.0.bias
   state[4].first = "blocks.7.weight";
   CHECK_ERROR(ValueError, model.load_state_dict(state), "[load_state_dict]", "nothing was loaded",
               "missing: blocks.0.weight", "unexpected: blocks.7.weight",

@@ -27,9 +27,15 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  const auto sgd = [](SgdOptions o) { return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<Sgd>(o); }; };
-  const auto adam = [](AdamOptions o) { return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<Adam>(o); }; };
-  const auto adamw = [](AdamOptions o) { return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<AdamW>(o); }; };
+  const auto sgd = [](SgdOptions o) {
+    return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<Sgd>(o); };
+  };
+  const auto adam = [](AdamOptions o) {
+    return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<Adam>(o); };
+  };
+  const auto adamw = [](AdamOptions o) {
+    return [o]() -> std::unique_ptr<Optimizer> { return std::make_unique<AdamW>(o); };
+  };
   return {{"sgd", sgd({.learning_rate = 0.05})},
           {"sgd_momentum", sgd({.learning_rate = 0.05, .momentum = 0.9, .dampening = 0.3, .weight_decay = 0.02})},
           {"sgd_nesterov", sgd({.learning_rate = 0.05, .momentum = 0.8, .weight_decay = 0.02, .nesterov = true})},
@@ -184,7 +190,8 @@ TEST_CASE("optimizers: a step that throws changes nothing", "[nn]") {
   CHECK_ERROR(ShapeError, adam.step(params.list(), {tensor({1, 1})}), "[Adam]", "2 parameters and 1 gradients");
   CHECK_ERROR(ShapeError, adam.step(params.list(), {tensor({1, 1}), tensor({1, 2})}), "[Adam]", "parameter 1",
               "float32(1,)", "float32(2,)");
-  CHECK_ERROR(DtypeError, adam.step(params.list(), {tensor({1, 1}), tensor({1}, float64)}), "[Adam]", "float64(1,)", "cast");
+  CHECK_ERROR(DtypeError, adam.step(params.list(), {tensor({1, 1}), tensor({1}, float64)}), "[Adam]", "float64(1,)",
+              "cast");
   CHECK_ERROR(ShapeError, adam.step(params.list(), {tensor({1, 1}), Tensor()}), "[Adam]", "empty handle");
   CHECK_ERROR(ShapeError, adam.step({&params.slots[0]}, {tensor({1, 1})}), "[Adam]", "its state belongs to 2");
   CHECK_ERROR(AutodiffError,
@@ -206,11 +213,12 @@ TEST_CASE("optimizers: a step that throws changes nothing", "[nn]") {
 TEST_CASE("optimizers: slots in use by value_and_grad are refused", "[nn]") {
   Linear layer(2, 1, Key(1));
   Sgd sgd;
-  CHECK_ERROR(AutodiffError, nn::value_and_grad(layer,
-                                                [&] {
-                                                  sgd.step(layer, {zeros({1, 2}), zeros({1})});
-                                                  return sum(layer(tensor({{1, 2}})));
-                                                }),
+  CHECK_ERROR(AutodiffError,
+              nn::value_and_grad(layer,
+                                 [&] {
+                                   sgd.step(layer, {zeros({1, 2}), zeros({1})});
+                                   return sum(layer(tensor({{1, 2}})));
+                                 }),
               "[Sgd]", "running nn::value_and_grad");
   CHECK(sgd.steps() == 0);
 }
@@ -226,7 +234,8 @@ TEST_CASE("optimizers: states that do not fit are reported completely and not lo
   CHECK(sgd.steps() == 0);
   state.erase(state.begin());  // step
   state.back().first = "exp_avg_sq.5";
-  CHECK_ERROR(ValueError, adam.load_state_dict(state), "missing: step", "missing: exp_avg_sq.0", "unexpected: exp_avg_sq.5");
+  CHECK_ERROR(ValueError, adam.load_state_dict(state), "missing: step", "missing: exp_avg_sq.0",
+              "unexpected: exp_avg_sq.5");
   state = adam.state_dict();
   state[0].second = tensor({1});
   CHECK_ERROR(ValueError, adam.load_state_dict(state), "step: got float32(1,), expected int64()");
