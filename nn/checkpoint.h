@@ -19,8 +19,8 @@ struct CheckpointParts {
   std::vector<std::pair<std::string, Optimizer*>> optimizers;
 };
 
-/// Writes all parts and the metadata (any strings: numbers, JSON) atomically: a full disk or a crash leaves the previous file
-/// intact. @throws IoError; ValueError for names that are used twice or contain "/"
+/// Writes all parts and the metadata (any strings: numbers, JSON) atomically: a full disk or a crash leaves the
+/// previous file intact. @throws IoError; ValueError for names that are used twice or contain "/"
 SOLVENT_API void save_checkpoint(const std::string& path, const CheckpointParts& parts, const Metadata& metadata = {});
 
 /// Reads, verifies all parts, then assigns them; on any error nothing has changed. Returns the metadata.

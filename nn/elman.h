@@ -1,5 +1,6 @@
 #pragma once
-/// The simple recurrent cell of Elman (1990): h' = tanh(W_ih x + W_hh h + b), theta = {w_ih (H, I), w_hh (H, H), b (H)}.
+/// The simple recurrent cell of Elman (1990): h' = tanh(W_ih x + W_hh h + b),
+/// with theta = {w_ih (H, I), w_hh (H, H), b (H)}.
 
 #include "solvent/core/rng.h"
 #include "solvent/nn/init.h"

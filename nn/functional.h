@@ -33,10 +33,10 @@ SOLVENT_API void drop_values(Module& module);
 
 /// Value of `fn()` and its gradients with respect to the parameters of `module`.
 ///
-/// While `fn` runs, the slots hold differentiated tensors; they are restored afterwards, also if `fn` throws, and cannot be
-/// assigned meanwhile. `fn` returns the one-element value, or a list of the value and further tensors, which come back in
-/// `aux` without derivative information. Gradients are parallel to `module.parameters()`, zeros where the value does not
-/// depend on a parameter. Calls nest: an inner call differentiates what it finds in the slots.
+/// While `fn` runs, the slots hold differentiated tensors; they are restored afterwards, also if `fn` throws, and
+/// cannot be assigned meanwhile. `fn` returns the one-element value, or a list of the value and further tensors, which
+/// come back in `aux` without derivative information. Gradients are parallel to `module.parameters()`, zeros where the
+/// value does not depend on a parameter. Calls nest: an inner call differentiates what it finds in the slots.
 /// @throws ShapeError if the value has more than one element
 template <class F>
 ValueAndGrad value_and_grad(Module& module, F&& fn) {
@@ -79,10 +79,11 @@ class Bound {
 };
 
 /// The function `(parameters, inputs) -> fn(module with these parameters, inputs)`, a value without references to
-/// `module`: what custom_root, checkpoint and other threads need, since they may not meet differentiated tensors in slots.
+/// `module`: what custom_root, checkpoint and other threads need, since those may not meet differentiated
+/// tensors in slots.
 ///
-/// `fn(const M&, const Tensors& inputs)` returns a Tensor or Tensors. The function copies the module's structure, not its
-/// tensors. Buffers assigned during a call are lost with the call's copy.
+/// `fn(const M&, const Tensors& inputs)` returns a Tensor or Tensors. The function copies the module's structure, not
+/// its tensors. Buffers assigned during a call are lost with the call's copy.
 template <std::derived_from<Module> M, OwningCallable F>
 Bound<M, std::decay_t<F>> bind(const M& module, F fn) {
   return {module, std::move(fn)};

@@ -18,9 +18,10 @@ namespace init {
 
 namespace {
 
-/// Q of the QR decomposition of `a` (rows x cols, row-major, rows >= cols), overwriting `a`, by Householder reflections:
-/// orthonormal to rounding even when columns are nearly dependent, which Gram-Schmidt is not. Columns are multiplied by
-/// the sign of R's diagonal: without it the distribution of Q would not be uniform (Mezzadri 2007, arXiv:math-ph/0609050).
+/// Q of the QR decomposition of `a` (rows x cols, row-major, rows >= cols), overwriting `a`, by Householder
+/// reflections: orthonormal to rounding even when columns are nearly dependent, which Gram-Schmidt is not. Columns are
+/// multiplied by the sign of R's diagonal: without it the distribution of Q would not be uniform (Mezzadri 2007,
+/// arXiv:math-ph/0609050).
 void orthonormalise_columns(std::vector<double>& a, std::size_t rows, std::size_t cols) {
   const auto at = [&a, cols](std::size_t i, std::size_t j) -> double& { return a[i * cols + j]; };
   std::vector<double> diagonal(cols), scale(cols);

@@ -1,8 +1,8 @@
 #pragma once
 /// Initial values of parameters: pure functions of a Key.
 ///
-/// Weights are (..., out, in) as in Linear: for rank >= 2, fan_in is the last extent and fan_out the one before it, each
-/// times the product of the leading extents; for rank 1 both are its length.
+/// Weights are (..., out, in) as in Linear: for rank >= 2, fan_in is the last extent and fan_out the one before it,
+/// each times the product of the leading extents; for rank 1 both are its length.
 
 #include <cstdint>
 #include <string>
@@ -38,9 +38,9 @@ SOLVENT_API Tensor he_normal(Key key, const Shape& shape, TensorOptions options 
 SOLVENT_API Tensor xavier_uniform(Key key, const Shape& shape, TensorOptions options = {});
 /// Normal with variance 2 / (fan_in + fan_out).
 SOLVENT_API Tensor xavier_normal(Key key, const Shape& shape, TensorOptions options = {});
-/// A random matrix (rows, columns) with orthonormal rows (rows <= columns) or columns, uniformly distributed over all such
-/// matrices (Saxe et al. 2014, arXiv:1312.6120): QR of a normal matrix by Householder reflections in float64, with the
-/// signs that make the diagonal of R positive. @throws ShapeError unless the rank is 2
+/// A random matrix (rows, columns) with orthonormal rows (rows <= columns) or columns, uniformly distributed over all
+/// such matrices (Saxe et al. 2014, arXiv:1312.6120): QR of a normal matrix by Householder reflections in float64, with
+/// the signs that make the diagonal of R positive. @throws ShapeError unless the rank is 2
 SOLVENT_API Tensor orthogonal(Key key, const Shape& shape, double gain = 1.0, TensorOptions options = {});
 
 }  // namespace init

@@ -14,8 +14,8 @@
 ///       }
 ///     };
 ///
-/// Nothing is registered and no pointer is stored, so modules are ordinary values: a copy has its own slots (which share
-/// the tensors until one of them is assigned), moving is free, and both may live in containers.
+/// Nothing is registered and no pointer is stored, so modules are ordinary values: a copy has its own slots (which
+/// share the tensors until one of them is assigned), moving is free, and both may live in containers.
 
 #include <concepts>
 #include <cstdint>

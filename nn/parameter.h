@@ -2,8 +2,8 @@
 /// Slots: the places of a module that hold tensors.
 ///
 /// Tensors never change, so training a module means putting other tensors into its slots. That is the only mutation of
-/// the library, and it rebinds: the old values live on for whoever still holds them (a pullback, a copy of the module, a
-/// state dict).
+/// the library, and it rebinds: the old values live on for whoever still holds them (a pullback, a copy of the module,
+/// a state dict).
 
 #include <type_traits>
 #include <utility>
@@ -41,13 +41,14 @@ class SOLVENT_API Parameter {
   [[nodiscard]] bool defined() const noexcept { return value_.defined(); }
 
   /// Puts `value` into the slot; the old tensor is not written to. Shape, dtype and device must stay the same.
-  /// @throws AutodiffError if the slot holds the value of a running nn::value_and_grad; ShapeError, DtypeError, DeviceError
+  /// @throws AutodiffError if the slot holds the value of a running nn::value_and_grad; ShapeError, DtypeError,
+  /// DeviceError
   void assign(Tensor value);
 
   /// Replaces the value by `fn(std::move(value))`, which may reuse the value's memory if no one else holds it.
   ///
-  /// `fn` takes `Tensor&&` and must not move from it before it can no longer fail: if it throws, the slot gets back what is
-  /// left in the argument. @throws as assign, and what `fn` throws
+  /// `fn` takes `Tensor&&` and must not move from it before it can no longer fail: if it throws, the slot gets back
+  /// what is left in the argument. @throws as assign, and what `fn` throws
   template <class F>
   void update(F&& fn) {
     static_assert(std::is_invocable_r_v<Tensor, F&, Tensor&&>, "update(fn): fn maps Tensor&& to Tensor");

@@ -21,7 +21,7 @@ struct StepJacobian {
 /// A recurrent cell as a value: h' = step(h, x, theta) on rows, h (N, n) and x (N, m).
 ///
 /// The functions are stateless (all parameters are in theta), act on each row separately, and are differentiable in all
-/// arguments to any order. `theta` are the parameters at the time when the struct was made: pass it on, do not capture it.
+/// arguments to any order. `theta` are the parameters when the struct was made: pass it on, do not capture it.
 struct RecurrentCell {
   using StepFn = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using JacobianFn = std::function<StepJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;

@@ -1,5 +1,5 @@
-// See optim_kernels.h. One loop over vectors per kernel; the last, incomplete vector goes through a small buffer, so that
-// all elements see the same arithmetic. NaN and infinity propagate.
+// See optim_kernels.h. One loop over vectors per kernel; the last, incomplete vector goes through a small buffer, so
+// that all elements see the same arithmetic. NaN and infinity propagate.
 
 #include "solvent/ops/cpu/simd_targets.h"
 

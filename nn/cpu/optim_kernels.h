@@ -1,8 +1,9 @@
 #pragma once
 /// Vector kernels of the optimizers on raw contiguous memory. They trust their inputs and never throw.
 ///
-/// Traffic per element: one read and one write of the parameter and of each state, one read of the gradient; nothing else
-/// is stored. Every element is computed from its own inputs, so results do not depend on how a caller cuts the arrays.
+/// Traffic per element: one read and one write of the parameter and of each state, one read of the gradient; nothing
+/// else is stored. Every element is computed from its own inputs, so results do not depend on how a caller cuts the
+/// arrays.
 
 #include <cstdint>
 
