@@ -30,7 +30,7 @@ void release(Storage* storage) noexcept {
 void release(TensorImpl* impl) noexcept {
   if (impl->ad) impl->ad->destroy(impl->ad);
   Storage* storage = impl->storage;
-  if (storage && storage->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) release(storage);
+  if (storage && drop_reference(storage->refs)) release(storage);
   impl->~TensorImpl();
   deallocate_body(impl, sizeof(TensorImpl));
 }

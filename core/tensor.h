@@ -48,6 +48,12 @@ struct TensorImpl {
   Strides strides;  // in elements; 0 on broadcast axes
 };
 
+/// Gives one reference back; true if it was the last. A count of 1 means that no other thread can reach the object, so
+/// the usual case needs no atomic read-modify-write.
+inline bool drop_reference(std::atomic<std::int32_t>& refs) noexcept {
+  return refs.load(std::memory_order_acquire) == 1 || refs.fetch_sub(1, std::memory_order_acq_rel) == 1;
+}
+
 SOLVENT_API void release(TensorImpl* impl) noexcept;  // called when refs reaches 0
 SOLVENT_API void release(Storage* storage) noexcept;
 [[noreturn]] SOLVENT_API void throw_empty_handle();
@@ -77,7 +83,7 @@ class SOLVENT_API Tensor {
 
   void swap(Tensor& o) noexcept { std::swap(impl_, o.impl_); }
   void reset() noexcept {
-    if (impl_ && impl_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) detail::release(impl_);
+    if (impl_ && detail::drop_reference(impl_->refs)) detail::release(impl_);
     impl_ = nullptr;
   }
   [[nodiscard]] bool defined() const noexcept { return impl_ != nullptr; }

@@ -46,7 +46,7 @@ Tensor make_handle(DType dtype, Device device, Storage* storage, std::int64_t of
   try {
     memory = detail::allocate_body(sizeof(TensorImpl));
   } catch (...) {
-    if (storage && storage->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) detail::release(storage);
+    if (storage && detail::drop_reference(storage->refs)) detail::release(storage);
     throw;
   }
   return Tensor::adopt(::new (memory) TensorImpl{{1}, dtype, device, storage, offset, nullptr, shape, strides});
