@@ -9,6 +9,7 @@
 #include "solvent/core/engine/storage.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
+#include "solvent/core/host_access.h"
 #include "solvent/core/parallel.h"
 
 namespace solvent {
@@ -47,6 +48,7 @@ constexpr std::int64_t kFillGrain = 1 << 17;
 
 // Host access works on any view, boxed or not: derivative information says nothing about values.
 void require_host_data(const char* op, const Tensor& t) {
+  if (!t.defined()) detail::throw_empty_handle();
   if (!t.impl()->storage)
     throw Error(fmt::format("[{}] got a tensor that remembers only its shape {}; expected one with data.", op,
                             to_string(t.shape())));
@@ -64,12 +66,6 @@ void require_dtype(const char* op, const Tensor& t) {
     throw DtypeError(fmt::format("[{}] got a {} tensor but was asked for {} elements; expected the tensor's own element "
                                  "type. Convert with cast(x, {}) first.",
                                  op, to_string(t.dtype()), to_string(dtype_of<T>), to_string(dtype_of<T>)));
-}
-
-// A raw contiguous copy without derivative information, or `t` itself.
-Tensor host_contiguous(const Tensor& t) {
-  if (t.is_contiguous()) return t;
-  return engine::contiguous(engine::is_boxed(t) ? engine::with_box(t, nullptr) : t);
 }
 
 template <class T>
@@ -118,6 +114,16 @@ void require_whole(const char* op, DType dtype, double value) {
 
 }  // namespace
 
+namespace detail {
+
+Tensor host_contiguous(const char* op, const Tensor& t) {
+  require_host_data(op, t);
+  if (t.is_contiguous()) return t;
+  return engine::contiguous(engine::is_boxed(t) ? engine::with_box(t, nullptr) : t);
+}
+
+}  // namespace detail
+
 // --- Tensor ---------------------------------------------------------------------------------------------------------
 
 bool Tensor::is_contiguous() const {
@@ -150,8 +156,7 @@ double Tensor::item() const {
 template <class T>
 std::vector<T> Tensor::to_vector() const {
   require_dtype<T>("to_vector", *this);
-  require_host_data("to_vector", *this);
-  const Tensor dense = host_contiguous(*this);
+  const Tensor dense = detail::host_contiguous("to_vector", *this);
   const T* p = host_ptr<T>(dense);
   return std::vector<T>(p, p + numel());
 }
