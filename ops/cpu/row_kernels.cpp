@@ -92,30 +92,35 @@ HWY_INLINE bool aligned(D d, const hn::TFromD<D>* p) {
   return reinterpret_cast<std::uintptr_t>(p) % (hn::Lanes(d) * sizeof(*p)) == 0;
 }
 
-/// Largest element of a row; NaN if there is any. Two accumulators hide the latency of the comparisons.
+/// Largest element of a row; NaNs may or may not be skipped (the sum of exponentials that follows catches them). Two
+/// accumulators hide the latency of the comparisons.
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE T row_max(D d, const T* x, std::size_t cols) {
   const std::size_t lanes = hn::Lanes(d);
   auto m0 = hn::Set(d, -std::numeric_limits<T>::infinity());
   auto m1 = m0;
-  auto nan = hn::Zero(d);  // NaN lanes have all bits of a comparison set
   std::size_t i = 0;
   for (; i + 2 * lanes <= cols; i += 2 * lanes) {
-    const auto v0 = hn::LoadU(d, x + i);
-    const auto v1 = hn::LoadU(d, x + i + lanes);
-    m0 = hn::Max(v0, m0);
-    m1 = hn::Max(v1, m1);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::Or(hn::IsNaN(v0), hn::IsNaN(v1))));
+    m0 = hn::Max(hn::LoadU(d, x + i), m0);
+    m1 = hn::Max(hn::LoadU(d, x + i + lanes), m1);
   }
   for (; i < cols; i += lanes) {
     const std::size_t count = std::min(lanes, cols - i);
-    const auto v =
-        count == lanes ? hn::LoadU(d, x + i) : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
+    const auto v = count == lanes ? hn::LoadU(d, x + i)
+                                  : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
     m0 = hn::Max(v, m0);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::IsNaN(v)));
   }
-  if (!hn::AllFalse(d, hn::MaskFromVec(nan))) return std::numeric_limits<T>::quiet_NaN();
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
+}
+
+template <class D, class T = hn::TFromD<D>>
+bool row_has_nan(D d, const T* x, std::size_t cols) {
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= cols; i += lanes) {
+    if (!hn::AllFalse(d, hn::IsNaN(hn::LoadU(d, x + i)))) return true;
+  }
+  return i < cols && !hn::AllFalse(d, hn::IsNaN(load_first(d, x + i, cols - i)));
 }
 
 /// Sum of e^(x - shift) over a row, storing each term to y unless y is null.
@@ -201,11 +206,37 @@ HWY_INLINE hn::TFromD<D> sum_row(D d, std::size_t cols, const Full& full, const 
 /// Rows up to this length pass through a buffer, so that the result is written once, past the caches.
 inline constexpr std::size_t kRowBuffer = 4096;
 
+/// Rows of less than two vectors, in registers; returns the first row it left to the general code. Loads and stores are
+/// whole vectors that reach into the next rows, whose results are written later (so not in place, and not the last rows of
+/// the block): masked stores cost more than all else.
+template <class T>
+std::size_t softmax_short_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::size_t cols) {
+  const hn::ScalableTag<T> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto low = hn::Set(d, -std::numeric_limits<T>::infinity());
+  const auto mask0 = hn::FirstN(d, std::min(cols, lanes));
+  const auto mask1 = hn::FirstN(d, cols > lanes ? cols - lanes : 0);
+  std::size_t r = begin;
+  for (; r < end && r * cols + 2 * lanes <= end * cols; ++r) {
+    const auto v0 = hn::IfThenElse(mask0, hn::LoadU(d, x + r * cols), low);
+    const auto v1 = hn::IfThenElse(mask1, hn::LoadU(d, x + r * cols + lanes), low);
+    const auto largest = hn::MaxOfLanes(d, hn::Max(v0, v1));
+    const auto e0 = exp_bounded_above(d, hn::Sub(v0, largest));
+    const auto e1 = exp_bounded_above(d, hn::Sub(v1, largest));
+    const auto sum = hn::SumOfLanes(d, hn::Add(hn::IfThenElseZero(mask0, e0), hn::IfThenElseZero(mask1, e1)));
+    const auto factor = hn::Div(hn::Set(d, T{1}), sum);
+    hn::StoreU(hn::Mul(e0, factor), d, y + r * cols);
+    if (cols > lanes) hn::StoreU(hn::Mul(e1, factor), d, y + r * cols + lanes);
+  }
+  return r;
+}
+
 template <class T>
 void softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::size_t cols, bool stream) noexcept {
   const hn::ScalableTag<T> d;
   HWY_ALIGN T buffer[kRowBuffer];
   const bool buffered = stream && cols <= kRowBuffer;
+  if (cols < 2 * hn::Lanes(d) && x != y) begin = softmax_short_rows(x, y, begin, end, cols);
   for (std::size_t r = begin; r < end; ++r) {
     const T* in = x + r * cols;
     T* out = y + r * cols;
@@ -221,7 +252,9 @@ void softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::siz
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE T logsumexp_row(D d, const T* x, std::size_t cols) {
   const T largest = row_max(d, x, cols);
-  if (!std::isfinite(largest)) return largest;
+  if (!std::isfinite(largest)) {
+    return row_has_nan(d, x, cols) ? std::numeric_limits<T>::quiet_NaN() : largest;
+  }
   return largest + std::log(exp_row<false>(d, x, largest, static_cast<T*>(nullptr), cols));
 }
 
