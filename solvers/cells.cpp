@@ -1,8 +1,76 @@
 // Cells of nn/ as solvers see them, with their fused kernels.
 
+#include "solvent/core/engine/view.h"
+#include "solvent/ops/gru.h"
+#include "solvent/solvers/cpu/gru_shooting.h"
 #include "solvent/solvers/sequence.h"
 
 namespace solvent::solvers {
+
+namespace {
+
+cpu::GruShape gru_shape(const Tensor& xs, const Tensor& h0) {
+  return {.T = xs.size(0), .B = xs.size(1), .I = xs.size(2), .H = h0.size(1)};
+}
+
+FusedResult to_result(Tensor value, cpu::GruSolveReport report) {
+  FusedResult r;
+  r.value = std::move(value);
+  r.residual = std::move(report.residual);
+  r.ratio = std::move(report.ratio);
+  r.passes = report.passes;
+  r.max_passes = report.max_passes;
+  r.windows = static_cast<int>(report.windows);
+  return r;
+}
+
+// Runs `kernel(shape, weights, xs, h0, hs, tag)` on contiguous memory of the tensors' type.
+template <class Kernel>
+FusedResult run_gru(const Tensor& h0, const Tensor& xs, const Tensors& theta, Kernel&& kernel) {
+  FusedResult result;
+  dispatch_float(h0.dtype(), "gru", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const Tensor x = engine::contiguous(xs), h = engine::contiguous(h0);
+    Tensors w;
+    for (const Tensor& t : theta) w.push_back(engine::contiguous(t));
+    const cpu::GruWeights<T> weights{.w_ih = engine::ptr<T>(w[0]), .w_hh = engine::ptr<T>(w[1]), .b = engine::ptr<T>(w[2]),
+                                     .b_hn = engine::ptr<T>(w[3])};
+    Tensor hs = engine::empty({xs.size(0), xs.size(1), h0.size(1)}, h0.dtype());
+    T* out = engine::mutable_ptr<T>(hs);
+    result = to_result(std::move(hs), kernel(gru_shape(x, h), weights, engine::ptr<T>(x), engine::ptr<T>(h), out));
+  });
+  return result;
+}
+
+// The kernels trust their inputs; arguments that do not fit are left to the generic path, which reports them.
+bool fits(const Tensor& h0, const Tensor& xs, const Tensors& theta) {
+  if (xs.rank() != 3 || h0.rank() != 2 || theta.size() != 4) return false;
+  const std::int64_t hidden = h0.size(1);
+  if (!(theta[0].shape() == Shape{3 * hidden, xs.size(2)} && theta[1].shape() == Shape{3 * hidden, hidden} &&
+        theta[2].shape() == Shape{3 * hidden} && theta[3].shape() == Shape{hidden}))
+    return false;
+  if (xs.dtype() != h0.dtype()) return false;
+  for (const Tensor& t : theta)
+    if (t.dtype() != h0.dtype()) return false;
+  return true;
+}
+
+FusedResult gru_shooting(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
+  if (!fits(h0, xs, theta)) return {};
+  return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
+    return cpu::gru_shooting(shape, weights, x, h, hs,
+                             {.atol = o.atol, .rtol = o.rtol, .max_passes = o.max_passes, .chunk = o.chunk, .burn_in = o.burn_in});
+  });
+}
+
+FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
+  if (!fits(h0, xs, theta) || h0.size(1) > cpu::kGruNewtonMaxHidden) return {};
+  return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
+    return cpu::gru_newton(shape, weights, x, h, hs, {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});
+  });
+}
+
+}  // namespace
 
 SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
   SequenceCell c;
@@ -11,6 +79,11 @@ SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
   c.step = projected ? cell.step_projected : cell.step;
   c.jacobian = projected ? cell.jacobian_projected : cell.jacobian;
   c.jacobian_diagonal = projected ? cell.jacobian_diagonal_projected : cell.jacobian_diagonal;
+  if (cell.kind == nn::CellKind::gru) {
+    c.sequence = [](const Tensor& h0, const Tensor& xs, const Tensors& t) { return gru_sequence(xs, h0, t[0], t[1], t[2], t[3]); };
+    c.fused_shooting = gru_shooting;
+    c.fused_newton = gru_newton;
+  }
   return c;
 }
 

@@ -291,7 +291,7 @@ Solution from_fused(FusedResult f, const Termination& termination) {
 
 // The fused kernel of a method, if the cell has one and nothing needs the generic path.
 const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const SequenceMethod& method, const Options& options) {
-  if (options.initial_guess.defined() || options.each_step || options.termination.on != Criterion::residual) return nullptr;
+  if (options.initial_guess.defined() || options.each_step || options.termination.max_steps == 0 || options.termination.on != Criterion::residual) return nullptr;
   if (const auto* shooting = std::get_if<Shooting>(&method); shooting && shooting->fused && cell.fused_shooting)
     return &cell.fused_shooting;
   if (const auto* deer = std::get_if<Deer>(&method);
@@ -300,9 +300,13 @@ const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const Sequence
   return nullptr;
 }
 
-std::int64_t chunk_option(const SequenceMethod& method) {
-  if (const auto* shooting = std::get_if<Shooting>(&method)) return shooting->chunk;
-  return window_of(method);
+FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Termination& termination) {
+  FusedOptions o{.atol = tol.atol, .rtol = tol.rtol, .max_passes = std::max(termination.max_steps, 0), .chunk = window_of(method)};
+  if (const auto* shooting = std::get_if<Shooting>(&method)) {
+    o.chunk = shooting->chunk;
+    o.burn_in = shooting->burn_in;
+  }
+  return o;
 }
 
 // Runs a method on tensors that may be differentiated (then through all its steps).
@@ -319,7 +323,7 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
     shapes_only.step = cell.step;
     static_cast<void>(SequenceProblem(shapes_only, h0, xs, theta));
     const Tolerance tol = detail::resolve(options.termination, h0.dtype());
-    FusedResult f = (*fused)(h0, xs, theta, tol.atol, tol.rtol, options.termination.max_steps, chunk_option(method));
+    FusedResult f = (*fused)(h0, xs, theta, fused_options(method, tol, options.termination));
     if (f.value.defined()) s = from_fused(std::move(f), options.termination);
     else fused = nullptr;  // the kernel declined these sizes
   }

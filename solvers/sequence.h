@@ -39,15 +39,22 @@ struct FusedResult {
   int max_passes = 0;            ///< limit that was in force
 };
 
+/// What a fused kernel is asked for.
+struct FusedOptions {
+  double atol = 0, rtol = 0;
+  int max_passes = 0;         ///< 0: as many as always suffice
+  std::int64_t chunk = 0;     ///< chunk or window; 0: chosen by the kernel from the sizes
+  std::int64_t burn_in = -1;  ///< shooting; < 0: the kernel's default
+};
+
 /// A recurrent cell with whatever closed forms it has; only `step` is required. All functions own what they capture.
 struct SequenceCell {
   using Step = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using Jacobian = std::function<CellJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using Project = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
   using Sequence = std::function<Tensor(const Tensor& h0, const Tensor& xs, const Tensors& theta)>;
-  /// Fused time-parallel kernels on plain CPU tensors: (h0, xs, theta, tolerance, max_passes, chunk or window).
-  using Fused = std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, double atol, double rtol,
-                                          int max_passes, std::int64_t chunk)>;
+  /// Fused time-parallel kernels on plain CPU tensors. An empty value declines: the generic path is taken.
+  using Fused = std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
 
   Step step;                   ///< (N, n), (N, ...), theta -> (N, n); rows are independent
   Jacobian jacobian;           ///< closed form; empty: forward mode with n directions in one pass (jacfwd_rows)
@@ -99,7 +106,7 @@ struct Deer {
 /// passes suffice; ceil(T / chunk) always do. The first pass starts `burn_in` steps early from h0.
 struct Shooting {
   std::int64_t chunk = 0;     ///< 0: chosen from T and the batch
-  std::int64_t burn_in = -1;  ///< < 0: 64 steps, at most a chunk
+  std::int64_t burn_in = -1;  ///< < 0: 64 steps (128 in fused kernels), at most a chunk
   bool fused = true;
 };
 
