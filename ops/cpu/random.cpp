@@ -61,13 +61,13 @@ SOLVENT_INLINE_HD void for_words32(const Key& key, std::int64_t begin, std::int6
   }
 }
 
-// Calls f(i, words 2i and 2i+1 as 64 bits); begin is even.
+// Calls f(i, words 2i (upper half) and 2i+1 as 64 bits), as Key::uniform reads them; begin is even.
 template <class F>
 SOLVENT_INLINE_HD void for_words64(const Key& key, std::int64_t begin, std::int64_t end, F f) {
   for (std::int64_t i = begin; i < end; i += 2) {
     const philox::Counter w = words(key, static_cast<std::uint64_t>(i) / 2);
-    f(i, std::uint64_t{w[1]} << 32 | w[0]);
-    if (i + 1 < end) f(i + 1, std::uint64_t{w[3]} << 32 | w[2]);
+    f(i, std::uint64_t{w[0]} << 32 | w[1]);
+    if (i + 1 < end) f(i + 1, std::uint64_t{w[2]} << 32 | w[3]);
   }
 }
 

@@ -45,7 +45,7 @@ const std::vector<Shape> kUnaryShapes = {{2, 3}, {37}, {3, 2, 2}, {}, {1, 1}, {0
 const std::vector<std::pair<Shape, Shape>> kBinaryShapes = {{{2, 3}, {2, 3}}, {{2, 3}, {3}},   {{2, 1}, {1, 3}},
                                                             {{}, {4}},        {{1}, {1}},      {{0}, {0}},
                                                             {{2, 0}, {1}},    {{37}, {37}},    {{3, 1, 2}, {2, 1}}};
-constexpr std::int64_t kLarge = 200'003;  // several parallel blocks and a tail
+constexpr std::int64_t kLarge = 100'003;  // several parallel blocks and a tail
 
 ErrorCase integer_error(const char* name, std::function<void(Tensor)> call) {
   return {"integer tensor", [call] { call(zeros({2}, int64)); }, "DtypeError",

@@ -86,7 +86,7 @@ struct OpCase {
   bool linear = false;
   /// Strided inputs give the same bits as contiguous ones. If false, they agree to the tolerances.
   bool strided_bitwise = true;
-  /// Larger inputs (>= 200,000 elements in all) that reach parallel code, for 1 thread = 2 threads; else samples are used.
+  /// Larger inputs (about 100,000 elements) that reach parallel code, for 1 thread = 2 threads; else samples are used.
   std::function<Tensors(Key, DType)> large = nullptr;
   /// Options of gradcheck: step, absolute and relative tolerance against differences, and between modes.
   double gradcheck_eps = 1e-6;

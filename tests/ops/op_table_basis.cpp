@@ -26,7 +26,7 @@ std::function<Lists(Key, DType)> normals(std::vector<std::vector<Shape>> shapes)
   };
 }
 
-Tensors large_vector(Key key, DType dtype) { return {normal_sample(key, 0, {200'003}, dtype)}; }
+Tensors large_vector(Key key, DType dtype) { return {normal_sample(key, 0, {100'003}, dtype)}; }
 
 OpCase add_case() {
   OpCase c;
@@ -41,7 +41,7 @@ OpCase add_case() {
     return lists;
   };
   c.large = [](Key key, DType dtype) {
-    return Tensors{normal_sample(key, 0, {200'003}, dtype), normal_sample(key, 1, {200'003}, dtype)};
+    return Tensors{normal_sample(key, 0, {100'003}, dtype), normal_sample(key, 1, {100'003}, dtype)};
   };
   c.errors = {{"shapes", [] { (void)add(zeros({2, 3}), zeros({2})); }, "ShapeError", {"[add]", "(2, 3)", "(2,)", "reshape"}},
               {"dtypes", [] { (void)add(zeros({2}), zeros({2}, float64)); }, "DtypeError", {"[add]", "float64(2,)", "cast(x, dtype)"}}};

@@ -85,9 +85,11 @@ Tensor floating(const std::vector<double>& values, const Shape& shape, DType dty
 Tensor normal_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
   const Key k = key.fold_in(n);
   std::vector<double> values(static_cast<std::size_t>(shape.product()));
-  for (std::size_t i = 0; i < values.size(); ++i) {  // Box and Muller, independent of the library's normal()
-    const double radius = std::sqrt(-2.0 * std::log(1.0 - k.uniform(2 * i)));
-    values[i] = radius * std::cos(6.283185307179586 * k.uniform(2 * i + 1));
+  for (std::size_t i = 0; i < values.size(); i += 2) {  // Box and Muller, independent of the library's normal()
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - k.uniform(i)));
+    const double angle = 6.283185307179586 * k.uniform(i + 1);
+    values[i] = radius * std::cos(angle);
+    if (i + 1 < values.size()) values[i + 1] = radius * std::sin(angle);
   }
   return floating(values, shape, dtype);
 }
