@@ -169,28 +169,39 @@ HWY_INLINE void project_tile_lanes(D d, const LaneWeights<T>& w, const T* HWY_RE
                                    T* HWY_RESTRICT xw) {
   using V = hn::Vec<D>;
   constexpr std::size_t N = hn::MaxLanes(D());
-  constexpr std::size_t kGroup = 4;
   const std::size_t rows = 3 * w.hidden;
   const auto run = [&](std::size_t s0, auto group) HWY_ATTR {
     constexpr std::size_t kSteps = decltype(group)::value;
-    for (std::size_t m = 0; m < rows; ++m) {
-      const T* wm = w.ih + m * w.input;
-      V acc[kSteps];
+    for (std::size_t i = 0; i < rows; i += 3) {
+      const T* w0 = w.ih + i * w.input;
+      const T* w1 = w0 + w.input;
+      const T* w2 = w1 + w.input;
+      V acc[3][kSteps];
       HWY_UNROLL(4)
-      for (std::size_t s = 0; s < kSteps; ++s) acc[s] = hn::Set(d, w.bias[m]);
+      for (std::size_t s = 0; s < kSteps; ++s) {
+        acc[0][s] = hn::Set(d, w.bias[i]), acc[1][s] = hn::Set(d, w.bias[i + 1]), acc[2][s] = hn::Set(d, w.bias[i + 2]);
+      }
       for (std::size_t k = 0; k < w.input; ++k) {
-        const V wk = hn::Set(d, wm[k]);
+        const V a0 = hn::Set(d, w0[k]), a1 = hn::Set(d, w1[k]), a2 = hn::Set(d, w2[k]);
         HWY_UNROLL(4)
         for (std::size_t s = 0; s < kSteps; ++s) {
-          acc[s] = hn::MulAdd(hn::Load(d, x + ((s0 + s) * w.input + k) * N), wk, acc[s]);
+          const V xk = hn::Load(d, x + ((s0 + s) * w.input + k) * N);
+          acc[0][s] = hn::MulAdd(xk, a0, acc[0][s]);
+          acc[1][s] = hn::MulAdd(xk, a1, acc[1][s]);
+          acc[2][s] = hn::MulAdd(xk, a2, acc[2][s]);
         }
       }
       HWY_UNROLL(4)
-      for (std::size_t s = 0; s < kSteps; ++s) hn::Store(acc[s], d, xw + ((s0 + s) * rows + m) * N);
+      for (std::size_t s = 0; s < kSteps; ++s) {
+        T* out = xw + ((s0 + s) * rows + i) * N;
+        hn::Store(acc[0][s], d, out);
+        hn::Store(acc[1][s], d, out + N);
+        hn::Store(acc[2][s], d, out + 2 * N);
+      }
     }
   };
   std::size_t s = 0;
-  for (; s + kGroup <= steps; s += kGroup) run(s, std::integral_constant<std::size_t, kGroup>());
+  for (; s + 4 <= steps; s += 4) run(s, std::integral_constant<std::size_t, 4>());
   for (; s < steps; ++s) run(s, std::integral_constant<std::size_t, 1>());
 }
 
