@@ -73,32 +73,36 @@ Slopes slopes_of(const Gates& g, const Tensor& h) {
   return s;
 }
 
+enum class Part : std::uint8_t { value, jacobian, diagonal };
+
+/// One kernel for the value and, if asked for, the Jacobian.
 template <class T>
-StepJacobian fused_jacobian(const Tensor& h, const Tensor& xw, const Tensors& theta, cpu::GruJacobianLayout layout) {
+StepJacobian fused_step(const Tensor& h, const Tensor& xw, const Tensors& theta, Part part) {
   const std::int64_t rows = h.size(0);
   const std::int64_t n = h.size(1);
   const Tensor w_hh = engine::contiguous(theta[kWHh]);
   const Tensor b_hn = engine::contiguous(theta[kBHn]);
   const Tensor dense_h = engine::contiguous(h);
   const Tensor dense_xw = engine::contiguous(xw);
-  const bool diagonal = layout == cpu::GruJacobianLayout::diagonal;
-  StepJacobian out{engine::empty({rows, n}, h.dtype()),
-                   engine::empty(diagonal ? Shape{rows, n} : Shape{rows, n, n}, h.dtype())};
+  StepJacobian out{engine::empty({rows, n}, h.dtype()), Tensor()};
+  if (part != Part::value)
+    out.jacobian = engine::empty(part == Part::diagonal ? Shape{rows, n} : Shape{rows, n, n}, h.dtype());
   if (rows == 0) return out;
   const cpu::GruWeights<T> weights{.w_hh = engine::ptr<T>(w_hh), .b_hn = engine::ptr<T>(b_hn)};
-  cpu::gru_cell_jacobian<T>(rows, n, weights, engine::ptr<T>(dense_xw), engine::ptr<T>(dense_h),
-                            engine::mutable_ptr<T>(out.value), engine::mutable_ptr<T>(out.jacobian), layout);
+  cpu::gru_cell_jacobian<T>(
+      rows, n, weights, engine::ptr<T>(dense_xw), engine::ptr<T>(dense_h), engine::mutable_ptr<T>(out.value),
+      part == Part::value ? nullptr : engine::mutable_ptr<T>(out.jacobian),
+      part == Part::diagonal ? cpu::GruJacobianLayout::diagonal : cpu::GruJacobianLayout::row_major);
   return out;
 }
 
-StepJacobian fused_jacobian(const char* op, const Tensor& h, const Tensor& xw, const Tensors& theta,
-                            cpu::GruJacobianLayout layout) {
+StepJacobian fused_step(const char* op, const Tensor& h, const Tensor& xw, const Tensors& theta, Part part) {
   for (const Tensor* t : {&xw, &theta[kWHh], &theta[kBHn]})
     if (t->dtype() != h.dtype())
       throw DtypeError(
           fmt::format("[{}] got h {} and {}; expected one dtype. Use cast.", op, describe(h), describe(*t)));
   return dispatch_float(h.dtype(), op,
-                        [&](auto tag) { return fused_jacobian<typename decltype(tag)::type>(h, xw, theta, layout); });
+                        [&](auto tag) { return fused_step<typename decltype(tag)::type>(h, xw, theta, part); });
 }
 
 bool plain(const Tensor& h, const Tensor& xw, const Tensors& theta) {
@@ -208,6 +212,7 @@ Tensor GruCell::step(const Tensor& h, const Tensor& x, const Tensors& theta) {
 Tensor GruCell::step_projected(const Tensor& h, const Tensor& xw, const Tensors& theta) {
   const std::int64_t n = check_theta("GruCell::step", theta);
   check_rows("GruCell::step", h, xw, 3 * n, theta);
+  if (plain(h, xw, theta)) return fused_step("GruCell::step", h, xw, theta, Part::value).value;
   return next_state(gates_of(h, xw, theta, n), h);
 }
 
@@ -218,7 +223,7 @@ StepJacobian GruCell::jacobian(const Tensor& h, const Tensor& x, const Tensors& 
 StepJacobian GruCell::jacobian_projected(const Tensor& h, const Tensor& xw, const Tensors& theta) {
   const std::int64_t n = check_theta("GruCell::jacobian", theta);
   check_rows("GruCell::jacobian", h, xw, 3 * n, theta);
-  if (plain(h, xw, theta)) return fused_jacobian("GruCell::jacobian", h, xw, theta, cpu::GruJacobianLayout::row_major);
+  if (plain(h, xw, theta)) return fused_step("GruCell::jacobian", h, xw, theta, Part::jacobian);
   const Gates g = gates_of(h, xw, theta, n);
   const Slopes s = slopes_of(g, h);
   const Tensors w = split(theta[kWHh], {n, n, n}, 0);
@@ -234,8 +239,7 @@ StepJacobian GruCell::jacobian_diagonal(const Tensor& h, const Tensor& x, const 
 StepJacobian GruCell::jacobian_diagonal_projected(const Tensor& h, const Tensor& xw, const Tensors& theta) {
   const std::int64_t n = check_theta("GruCell::jacobian_diagonal", theta);
   check_rows("GruCell::jacobian_diagonal", h, xw, 3 * n, theta);
-  if (plain(h, xw, theta))
-    return fused_jacobian("GruCell::jacobian_diagonal", h, xw, theta, cpu::GruJacobianLayout::diagonal);
+  if (plain(h, xw, theta)) return fused_step("GruCell::jacobian_diagonal", h, xw, theta, Part::diagonal);
   const Gates g = gates_of(h, xw, theta, n);
   const Slopes s = slopes_of(g, h);
   const Tensors w = split(theta[kWHh], {n, n, n}, 0);

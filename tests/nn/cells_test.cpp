@@ -88,9 +88,12 @@ TEST_CASE("cells: the closed-form Jacobian equals forward mode and central diffe
   }
 }
 
-TEST_CASE("cells: fused Jacobians equal the ones made of operations, dense and diagonal", "[nn]") {
+TEST_CASE("cells: fused steps and Jacobians equal the ones made of operations, dense and diagonal", "[nn]") {
   for (const Sample& s : samples()) {
     INFO(s.name);
+    const VjpResult step =
+        vjp([&](const Tensors& in) { return Tensors{s.cell.step(in[0], s.x, s.cell.theta)}; }, {s.h});
+    CHECK_CLOSE(s.cell.step(s.h, s.x, s.cell.theta), step.values[0], kModeTolerance);
     const StepJacobian fused = s.cell.jacobian(s.h, s.x, s.cell.theta);
     const StepJacobian ops = by_operations(s.cell.jacobian, s);
     CHECK_CLOSE(fused.value, ops.value, kModeTolerance);
@@ -291,6 +294,8 @@ TEST_CASE("cells: wrong shapes are refused with advice", "[nn]") {
   CHECK_ERROR(ShapeError, GruCell::jacobian_projected(zeros({2, 4}), zeros({2, 3}), gru.theta()), "[GruCell::jacobian]",
               "(N, 12)");
   CHECK_ERROR(ShapeError, GruCell::project(zeros({2, 4}), gru.theta()), "[GruCell::project]", "(..., 3)");
+  CHECK_ERROR(DtypeError, GruCell::step_projected(zeros({2, 4}, float64), zeros({2, 12}), gru.theta()),
+              "[GruCell::step]", "float64(2, 4)", "cast");
   CHECK_ERROR(DtypeError, GruCell::jacobian(zeros({2, 4}, float64), zeros({2, 3}), gru.theta()), "[GruCell::jacobian]",
               "cast");
   CHECK_ERROR(ShapeError, GruCell::from_theta({zeros({12, 3}), zeros({4, 12}), zeros({12}), zeros({4})}), "[GruCell]",
