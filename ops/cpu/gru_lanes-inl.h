@@ -205,55 +205,68 @@ HWY_INLINE void project_tile_lanes(D d, const LaneWeights<T>& w, const T* HWY_RE
   for (; s < steps; ++s) run(s, std::integral_constant<std::size_t, 1>());
 }
 
-/// Sums of unit i in kVectors tiles at once (each broadcast weight serves all of them), then its gates.
-template <std::size_t kHidden, std::size_t kVectors, class D, class V = hn::Vec<D>, class T = hn::TFromD<D>>
-HWY_INLINE void unit_gates(D d, const LaneWeights<T>& w, std::size_t i, const T* const* xw, const T* const* h,
-                           Gates<V>* out) {
+/// Sums of all units in kVectors tiles at once (each broadcast weight serves all of them): sums (H, 3, kVectors, N).
+template <std::size_t kHidden, std::size_t kVectors, class D, class T = hn::TFromD<D>>
+HWY_INLINE void unit_sums(D d, const LaneWeights<T>& w, const T* const* xw, const T* const* h, T* sums) {
+  using V = hn::Vec<D>;
   constexpr std::size_t N = hn::MaxLanes(D());
   const std::size_t hidden = kHidden == 0 ? w.hidden : kHidden;
-  const T* w_r = w.hh + 3 * i * hidden;
-  const T* w_z = w_r + hidden;
-  const T* w_n = w_z + hidden;
-  V r[2][kVectors], z[2][kVectors], q[2][kVectors];
-  HWY_UNROLL(8)
-  for (std::size_t v = 0; v < kVectors; ++v) {
-    r[0][v] = hn::Load(d, xw[v] + 3 * i * N);
-    z[0][v] = hn::Load(d, xw[v] + (3 * i + 1) * N);
-    q[0][v] = hn::Set(d, w.b_hn[i]);
-    r[1][v] = z[1][v] = q[1][v] = hn::Zero(d);
-  }
-  const auto add = [&](std::size_t k, auto chain) HWY_ATTR {
-    constexpr std::size_t c = decltype(chain)::value;
-    const V wr = hn::Set(d, w_r[k]), wz = hn::Set(d, w_z[k]), wn = hn::Set(d, w_n[k]);
-    HWY_UNROLL(8)
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const V hk = hn::Load(d, h[v] + k * N);
-      r[c][v] = hn::MulAdd(hk, wr, r[c][v]);
-      z[c][v] = hn::MulAdd(hk, wz, z[c][v]);
-      q[c][v] = hn::MulAdd(hk, wn, q[c][v]);
-    }
-  };
-  std::size_t k = 0;
+  constexpr std::size_t kPart = kVectors < 2 ? kVectors : 2;  // 2 vectors x 3 gates x 2 chains fill 12 registers
   HWY_UNROLL(4)
-  for (; k + 2 <= hidden; k += 2) {
-    add(k, std::integral_constant<std::size_t, 0>());
-    add(k + 1, std::integral_constant<std::size_t, 1>());
-  }
-  if (k < hidden) add(k, std::integral_constant<std::size_t, 0>());
-  HWY_UNROLL(8)
-  for (std::size_t v = 0; v < kVectors; ++v) {
-    if (kHidden != 1) {
-      r[0][v] = hn::Add(r[0][v], r[1][v]);
-      z[0][v] = hn::Add(z[0][v], z[1][v]);
-      q[0][v] = hn::Add(q[0][v], q[1][v]);
+  for (std::size_t i = 0; i < hidden; ++i) {
+    const T* w_r = w.hh + 3 * i * hidden;
+    const T* w_z = w_r + hidden;
+    const T* w_n = w_z + hidden;
+    HWY_UNROLL(4)
+    for (std::size_t v0 = 0; v0 < kVectors; v0 += kPart) {
+      V r[2][kPart], z[2][kPart], q[2][kPart];
+      HWY_UNROLL(2)
+      for (std::size_t v = 0; v < kPart; ++v) {
+        r[0][v] = hn::Load(d, xw[v0 + v] + 3 * i * N);
+        z[0][v] = hn::Load(d, xw[v0 + v] + (3 * i + 1) * N);
+        q[0][v] = hn::Set(d, w.b_hn[i]);
+        r[1][v] = z[1][v] = q[1][v] = hn::Zero(d);
+      }
+      const auto add = [&](std::size_t k, auto chain) HWY_ATTR {
+        constexpr std::size_t c = decltype(chain)::value;
+        const V wr = hn::Set(d, w_r[k]), wz = hn::Set(d, w_z[k]), wn = hn::Set(d, w_n[k]);
+        HWY_UNROLL(2)
+        for (std::size_t v = 0; v < kPart; ++v) {
+          const V hk = hn::Load(d, h[v0 + v] + k * N);
+          r[c][v] = hn::MulAdd(hk, wr, r[c][v]);
+          z[c][v] = hn::MulAdd(hk, wz, z[c][v]);
+          q[c][v] = hn::MulAdd(hk, wn, q[c][v]);
+        }
+      };
+      std::size_t k = 0;
+      HWY_UNROLL(4)
+      for (; k + 2 <= hidden; k += 2) {
+        add(k, std::integral_constant<std::size_t, 0>());
+        add(k + 1, std::integral_constant<std::size_t, 1>());
+      }
+      if (k < hidden) add(k, std::integral_constant<std::size_t, 0>());
+      HWY_UNROLL(2)
+      for (std::size_t v = 0; v < kPart; ++v) {
+        T* out = sums + (i * 3 * kVectors + v0 + v) * N;
+        hn::Store(kHidden == 1 ? r[0][v] : hn::Add(r[0][v], r[1][v]), d, out);
+        hn::Store(kHidden == 1 ? z[0][v] : hn::Add(z[0][v], z[1][v]), d, out + kVectors * N);
+        hn::Store(kHidden == 1 ? q[0][v] : hn::Add(q[0][v], q[1][v]), d, out + 2 * kVectors * N);
+      }
     }
-    out[v] = apply_gates(d, r[0][v], z[0][v], q[0][v], hn::Load(d, xw[v] + (3 * i + 2) * N));
   }
 }
 
-/// `steps` recurrent steps of kVectors tiles: xw[v] (steps, 3H, N) -> h[v] (steps + 1, H, N), row 0 given.
+/// Scratch elements of `recur_tiles`.
+template <class T>
+constexpr std::size_t recur_scratch(std::size_t hidden, std::size_t vectors) {
+  return 3 * hidden * vectors * kLanes<T>;
+}
+
+/// `steps` recurrent steps of kVectors tiles: xw[v] (steps, 3H, N) -> h[v] (steps + 1, H, N), row 0 given. Sums, r, and
+/// the rest are three loops: the cell's latency is hidden only if the core sees many independent gates at a time.
 template <std::size_t kHidden, std::size_t kVectors, class D, class T = hn::TFromD<D>>
-HWY_INLINE void recur_tiles(D d, const LaneWeights<T>& w, const T* const* xw, T* const* h, std::size_t steps) {
+HWY_INLINE void recur_tiles(D d, const LaneWeights<T>& w, const T* const* xw, T* const* h, std::size_t steps,
+                            T* sums) {
   using V = hn::Vec<D>;
   constexpr std::size_t N = hn::MaxLanes(D());
   const std::size_t hidden = kHidden == 0 ? w.hidden : kHidden;
@@ -261,14 +274,26 @@ HWY_INLINE void recur_tiles(D d, const LaneWeights<T>& w, const T* const* xw, T*
   T* hs[kVectors];
   for (std::size_t v = 0; v < kVectors; ++v) xs[v] = xw[v], hs[v] = h[v];
   for (std::size_t s = 0; s < steps; ++s) {
+    unit_sums<kHidden, kVectors>(d, w, xs, hs, sums);
     HWY_UNROLL(4)
     for (std::size_t i = 0; i < hidden; ++i) {
-      Gates<V> g[kVectors];
-      unit_gates<kHidden, kVectors>(d, w, i, xs, hs, g);
+      T* unit = sums + i * 3 * kVectors * N;
       HWY_UNROLL(8)
       for (std::size_t v = 0; v < kVectors; ++v) {
+        const V r = sigmoid_scaled(d, hn::Load(d, unit + v * N));
+        const V q = hn::Load(d, unit + (2 * kVectors + v) * N);
+        hn::Store(hn::MulAdd(r, q, hn::Load(d, xs[v] + (3 * i + 2) * N)), d, unit + v * N);
+      }
+    }
+    HWY_UNROLL(4)
+    for (std::size_t i = 0; i < hidden; ++i) {
+      const T* unit = sums + i * 3 * kVectors * N;
+      HWY_UNROLL(8)
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        const V n = tanh_scaled(d, hn::Load(d, unit + v * N));
+        const V z = sigmoid_scaled(d, hn::Load(d, unit + (kVectors + v) * N));
         const V hi = hn::Load(d, hs[v] + i * N);
-        hn::Store(hn::MulAdd(g[v].z, hn::Sub(hi, g[v].n), g[v].n), d, hs[v] + (hidden + i) * N);
+        hn::Store(hn::MulAdd(z, hn::Sub(hi, n), n), d, hs[v] + (hidden + i) * N);
       }
     }
     for (std::size_t v = 0; v < kVectors; ++v) xs[v] += 3 * hidden * N, hs[v] += hidden * N;

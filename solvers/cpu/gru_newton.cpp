@@ -56,9 +56,9 @@ class NewtonSequence {
  public:
   explicit NewtonSequence(const NewtonProblem<T>& problem)
       : p_(problem), w_(problem.w), n_(problem.w.hidden), batch_(static_cast<std::size_t>(problem.shape.B)) {
-    // Per group: x, xw, y, r, J of all steps; P, v, d twice, the state before the chunk, and the running maxima.
+    // Per group: x, xw, y, r, J of all steps; P, v, d twice, the state before the chunk, maxima, gates of a block.
     const std::size_t per_step = w_.input + 3 * n_ + 2 * n_ + n_ * n_;
-    group_size_ = (p_.max_length * per_step + 2 * n_ * n_ + 5 * n_ + 3) * N;
+    group_size_ = (p_.max_length * per_step + 2 * n_ * n_ + (5 + 4 * kBlock) * n_ + 3) * N;
     memory_ = allocate<T>(kGroups * group_size_);
   }
 
@@ -89,12 +89,31 @@ class NewtonSequence {
   static constexpr std::size_t N = kLanes<T>;
   static constexpr std::size_t kGroups = kChunks / N;
 
+  static constexpr std::size_t kBlock = 8;  // steps per block of a walk
+
+  /// Largest |r|, largest |r| / tolerance, and NaN as soon as one r is not finite, and ever after.
+  struct Maxima {
+    V worst, ratio, finite;
+
+    HWY_INLINE void add(D d, V defect, V state, const GruNewtonOptions& options) {
+      const V size = hn::Abs(defect);
+      worst = hn::Max(worst, size);
+      if (options.rtol > 0) {
+        const V scale = hn::MulAdd(hn::Set(d, static_cast<T>(options.rtol)), hn::Abs(state),
+                                   hn::Set(d, static_cast<T>(options.atol)));
+        ratio = hn::Max(ratio, hn::Div(size, scale));
+      }
+      finite = hn::MulAdd(defect, hn::Zero(d), finite);
+    }
+  };
+
   struct Group {
     T *x, *xw, *y, *r, *jac;                      // (length, ., N)
     T *product, *next_product;                    // (n, n, N)
     T *offset, *next_offset, *delta, *next_delta; // (n, N)
     T *before;                                    // (n, N): state before the chunk
-    T *worst, *worst_ratio, *finite;              // (N): largest |r|, |r| / tolerance; NaN if some r is not finite
+    T *worst, *worst_ratio, *finite;              // (N): see Maxima
+    T *gates, *z;                                 // (kBlock, 3n, N), (kBlock, n, N)
   };
 
   Group group(std::size_t g) const {
@@ -110,6 +129,7 @@ class NewtonSequence {
     q.jac = take(length * n2), q.product = take(n2), q.next_product = take(n2);
     q.offset = take(n_), q.next_offset = take(n_), q.delta = take(n_), q.next_delta = take(n_), q.before = take(n_);
     q.worst = take(1), q.worst_ratio = take(1), q.finite = take(1);
+    q.gates = take(kBlock * 3 * n_), q.z = take(kBlock * n_);
     return q;
   }
 
@@ -181,7 +201,8 @@ class NewtonSequence {
     }
   }
 
-  /// One pass over a group of chunks: correction (unless `first`), then defects, Jacobians and the composed map.
+  /// One pass over a group of chunks: correction (unless `first`), then defects, Jacobians and the composed map. Each
+  /// part runs over a block of steps before the next one, so that the long chains of the gates overlap.
   HWY_NOINLINE void walk(std::size_t g, bool first) {
     const D d;
     Group q = group(g);
@@ -190,31 +211,29 @@ class NewtonSequence {
       hn::Store(hn::Zero(d), d, q.offset + i * N);
       for (std::size_t j = 0; j < n; ++j) hn::Store(hn::Set(d, i == j ? T{1} : T{0}), d, q.product + (i * n + j) * N);
     }
-    V worst = hn::Zero(d), worst_ratio = hn::Zero(d), finite = hn::Zero(d);
+    Maxima maxima{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
     const T* h = q.before;
-    for (std::size_t s = 0; s < length_; ++s) {
-      T* y = q.y + s * n * N;
-      T* r = q.r + s * n * N;
-      T* jac = q.jac + s * n * n * N;
-      if (!first) correct(q, y, r, jac);
-      const T* xw = q.xw + s * 3 * n * N;
-      HWY_UNROLL(4)
-      for (std::size_t i = 0; i < n; ++i) {
-        const V defect = linearise(i, xw, h, y, jac + i * n * N);
-        hn::Store(defect, d, r + i * N);
-        const V size = hn::Abs(defect);
-        worst = hn::Max(worst, size);
-        if (p_.options.rtol > 0) {
-          const V scale = hn::MulAdd(hn::Set(d, static_cast<T>(p_.options.rtol)), hn::Abs(hn::Load(d, y + i * N)),
-                                     hn::Set(d, static_cast<T>(p_.options.atol)));
-          worst_ratio = hn::Max(worst_ratio, hn::Div(size, scale));
-        }
-        finite = hn::MulAdd(defect, hn::Zero(d), finite);  // NaN as soon as one defect is not finite, and ever after
+    for (std::size_t s0 = 0; s0 < length_; s0 += kBlock) {
+      const std::size_t steps = std::min(kBlock, length_ - s0);
+      T* y = q.y + s0 * n * N;
+      T* r = q.r + s0 * n * N;
+      T* jac = q.jac + s0 * n * n * N;
+      if (!first) {
+        for (std::size_t s = 0; s < steps; ++s) correct(q, y + s * n * N, r + s * n * N, jac + s * n * n * N);
       }
-      compose(q, r, jac);
-      std::swap(q.product, q.next_product);
-      std::swap(q.offset, q.next_offset);
-      h = y;
+      for (std::size_t s = 0; s < steps; ++s) {
+        const T* state = s == 0 ? h : y + (s - 1) * n * N;
+        const T* xw = q.xw + (s0 + s) * 3 * n * N;
+        unit_sums<kHidden, 1>(d, w_, &xw, &state, q.gates + s * 3 * n * N);
+      }
+      linearise(q, s0, steps, h, y, r, maxima);
+      for (std::size_t s = 0; s < steps; ++s) jacobian(q.gates + s * 3 * n * N, q.z + s * n * N, jac + s * n * n * N);
+      for (std::size_t s = 0; s < steps; ++s) {
+        compose(q, r + s * n * N, jac + s * n * n * N);
+        std::swap(q.product, q.next_product);
+        std::swap(q.offset, q.next_offset);
+      }
+      h = y + (steps - 1) * n * N;
     }
     // The swapped buffers may have changed places: the result goes where the chain looks for it.
     const Group home = group(g);
@@ -222,9 +241,9 @@ class NewtonSequence {
       std::memcpy(home.product, q.product, n * n * N * sizeof(T));
       std::memcpy(home.offset, q.offset, n * N * sizeof(T));
     }
-    hn::Store(worst, d, home.worst);
-    hn::Store(worst_ratio, d, home.worst_ratio);
-    hn::Store(finite, d, home.finite);
+    hn::Store(maxima.worst, d, home.worst);
+    hn::Store(maxima.ratio, d, home.worst_ratio);
+    hn::Store(maxima.finite, d, home.finite);
   }
 
   /// d <- J d + r, y <- y + d, for the stored J and r of one step. A correction that is not finite or leaves the range of
@@ -247,32 +266,55 @@ class NewtonSequence {
     std::swap(q.delta, q.next_delta);
   }
 
-  /// Unit i at state h: returns f_i(h) - y_i and writes row i of J.
-  HWY_INLINE V linearise(std::size_t i, const T* xw, const T* h, const T* y, T* jac_row) const {
+  /// From the sums of `steps` steps: the defects r = f(h) - y, and in place of the sums the factors of the scaled weights
+  /// in J (the scales are divided out here).
+  HWY_INLINE void linearise(const Group& q, std::size_t s0, std::size_t steps, const T* before, const T* y, T* r,
+                            Maxima& maxima) const {
     const D d;
     const std::size_t n = kHidden == 0 ? n_ : kHidden;
-    Gates<V> g;
-    unit_gates<kHidden, 1>(d, w_, i, &xw, &h, &g);
-    const V one = hn::Set(d, T{1});
-    const V state = hn::Load(d, h + i * N);
-    const V away = hn::Sub(state, g.n), keep = hn::Sub(one, g.z);
-    // Factors of the scaled weights: the scales are divided out here, once per unit.
-    const V slope = hn::Mul(hn::Mul(keep, g.r), hn::NegMulAdd(g.n, g.n, one));
-    const V c_n = hn::Mul(slope, hn::Set(d, GateScale<T>::kInverseTanh));
     constexpr T kInverseSigmoid = T{1} / GateScale<T>::kSigmoid;
-    const V q = hn::Mul(g.q, hn::Set(d, GateScale<T>::kInverseTanh * kInverseSigmoid));
-    const V c_r = hn::Mul(hn::Mul(slope, q), hn::Sub(one, g.r));
-    const V c_z = hn::Mul(hn::Mul(away, hn::Set(d, kInverseSigmoid)), hn::Mul(g.z, keep));
-    const T* w_r = w_.hh + 3 * i * n;
-    HWY_UNROLL(4)
-    for (std::size_t j = 0; j < n; ++j) {
-      V sum = hn::Mul(c_r, hn::Set(d, w_r[j]));
-      sum = hn::MulAdd(c_z, hn::Set(d, w_r[n + j]), sum);
-      sum = hn::MulAdd(c_n, hn::Set(d, w_r[2 * n + j]), sum);
-      if (j == i) sum = hn::Add(sum, g.z);
-      hn::Store(sum, d, jac_row + j * N);
+    const V one = hn::Set(d, T{1});
+    for (std::size_t e = 0; e < steps * n; ++e) {  // r and z
+      T* unit = q.gates + 3 * e * N;
+      hn::Store(sigmoid_scaled(d, hn::Load(d, unit)), d, unit);
+      hn::Store(sigmoid_scaled(d, hn::Load(d, unit + N)), d, q.z + e * N);
     }
-    return hn::Sub(hn::MulAdd(g.z, away, g.n), hn::Load(d, y + i * N));
+    for (std::size_t e = 0; e < steps * n; ++e) {
+      T* unit = q.gates + 3 * e * N;
+      const V gate_r = hn::Load(d, unit), z = hn::Load(d, q.z + e * N), q_sum = hn::Load(d, unit + 2 * N);
+      const V n_input = hn::Load(d, q.xw + (s0 * n + e) * 3 * N + 2 * N);
+      const V gate_n = tanh_scaled(d, hn::MulAdd(gate_r, q_sum, n_input));
+      const V state = hn::Load(d, e < n ? before + e * N : y + (e - n) * N);
+      const V away = hn::Sub(state, gate_n), keep = hn::Sub(one, z), now = hn::Load(d, y + e * N);
+      const V defect = hn::Sub(hn::MulAdd(z, away, gate_n), now);
+      hn::Store(defect, d, r + e * N);
+      maxima.add(d, defect, now, p_.options);
+      const V slope = hn::Mul(hn::Mul(keep, gate_r), hn::NegMulAdd(gate_n, gate_n, one));
+      const V q_scaled = hn::Mul(q_sum, hn::Set(d, GateScale<T>::kInverseTanh * kInverseSigmoid));
+      hn::Store(hn::Mul(hn::Mul(slope, q_scaled), hn::Sub(one, gate_r)), d, unit);
+      hn::Store(hn::Mul(hn::Mul(away, hn::Set(d, kInverseSigmoid)), hn::Mul(z, keep)), d, unit + N);
+      hn::Store(hn::Mul(slope, hn::Set(d, GateScale<T>::kInverseTanh)), d, unit + 2 * N);
+    }
+  }
+
+  /// J of one step from its factors.
+  HWY_INLINE void jacobian(const T* factors, const T* z, T* jac) const {
+    const D d;
+    const std::size_t n = kHidden == 0 ? n_ : kHidden;
+    HWY_UNROLL(4)
+    for (std::size_t i = 0; i < n; ++i) {
+      const V c_r = hn::Load(d, factors + 3 * i * N), c_z = hn::Load(d, factors + (3 * i + 1) * N);
+      const V c_n = hn::Load(d, factors + (3 * i + 2) * N);
+      const T* w_r = w_.hh + 3 * i * n;
+      HWY_UNROLL(4)
+      for (std::size_t j = 0; j < n; ++j) {
+        V sum = hn::Mul(c_r, hn::Set(d, w_r[j]));
+        sum = hn::MulAdd(c_z, hn::Set(d, w_r[n + j]), sum);
+        sum = hn::MulAdd(c_n, hn::Set(d, w_r[2 * n + j]), sum);
+        if (j == i) sum = hn::Add(sum, hn::Load(d, z + i * N));
+        hn::Store(sum, d, jac + (i * n + j) * N);
+      }
+    }
   }
 
   template <std::size_t kColumns>
@@ -383,7 +425,7 @@ class NewtonSequence {
   /// Plain evaluation of steps [t0, t1) from `state`.
   void roll_out(std::size_t t0, std::size_t t1, const T* state) {
     const D d;
-    const AlignedArray<T> memory = allocate<T>((w_.input + 5 * n_) * N);
+    const AlignedArray<T> memory = allocate<T>((w_.input + 5 * n_) * N + recur_scratch<T>(n_, 1));
     T* x = memory.get();
     T* xw = x + w_.input * N;
     T* h = xw + 3 * n_ * N;
@@ -393,7 +435,7 @@ class NewtonSequence {
       for (std::size_t j = 0; j < N; ++j) lanes[j] = p_.xs + row(t) * w_.input;
       gather_lanes(d, lanes, 0, w_.input, x);
       project_tile_lanes(d, w_, x, 1, xw);
-      recur_tiles<0, 1>(d, w_, &xw, &h, 1);
+      recur_tiles<0, 1>(d, w_, &xw, &h, 1, h + 2 * n_ * N);
       std::memcpy(h, h + n_ * N, n_ * N * sizeof(T));
       for (std::size_t i = 0; i < n_; ++i) p_.hs[row(t) * n_ + i] = h[i * N];
     }

@@ -22,6 +22,7 @@
 #include <new>
 #include <vector>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/gru_lanes-inl.h"
@@ -38,7 +39,8 @@ class RolloutGroup {
       : p_(problem), w_(w), steps_(tile_steps(w.input, w.hidden, N * sizeof(T) * std::min<std::size_t>(kVectors, 2))) {}
 
   std::size_t scratch_size() const {
-    return kVectors * N * (steps_ * (w_.input + 3 * w_.hidden) + (steps_ + 1) * w_.hidden);
+    return kVectors * N * (steps_ * (w_.input + 3 * w_.hidden) + (steps_ + 1) * w_.hidden) +
+           recur_scratch<T>(w_.hidden, kVectors);
   }
 
   void run(const Rollout* rollouts, std::size_t count, T* scratch) {
@@ -49,6 +51,7 @@ class RolloutGroup {
       scratch = h_[v] + (steps_ + 1) * w_.hidden * N;
       valid_[v] = count > v * N ? std::min(N, count - v * N) : 0;
     }
+    sums_ = scratch;
     const std::int64_t burn = p_.burn_in ? p_.plan.burn_in : 0;
     for (std::size_t v = 0; v < kVectors; ++v) std::memset(h_[v], 0, w_.hidden * N * sizeof(T));
     if (burn > 0) {
@@ -99,6 +102,20 @@ class RolloutGroup {
     }
   }
 
+  /// Asks for the next tile: the lanes are more streams than hardware prefetchers follow. Only for a lone sequence, whose
+  /// lanes are contiguous; rows of a batch share their lines with the neighbouring lanes.
+  HWY_INLINE void prefetch(std::size_t x_ahead, std::size_t x_count, std::size_t h_ahead, std::size_t h_count) const {
+    if (p_.shape.B != 1) return;
+    constexpr std::size_t kLine = 64 / sizeof(T);
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      for (std::size_t j = 0; j < N; ++j) {
+        for (std::size_t e = 0; e < x_count; e += kLine) hwy::Prefetch(xp_[v][j] + x_ahead + e);
+        if (h_ahead == 0) continue;
+        for (std::size_t e = 0; e < h_count; e += kLine) hwy::Prefetch(hp_[v][j] + h_ahead + e);
+      }
+    }
+  }
+
   /// Rolls out `total` steps tile by tile.
   HWY_NOINLINE void sweep(std::int64_t total, bool store) {
     const D d;
@@ -106,11 +123,12 @@ class RolloutGroup {
     const std::size_t x_stride = batch * w_.input, h_stride = batch * w_.hidden;
     for (std::size_t done = 0; done < static_cast<std::size_t>(total); done += steps_) {
       const std::size_t steps = std::min(steps_, static_cast<std::size_t>(total) - done);
+      prefetch(steps_ * x_stride, steps_ * w_.input, store ? steps_ * h_stride : 0, steps_ * w_.hidden);
       for (std::size_t v = 0; v < kVectors; ++v) {
         load_tile(d, xp_[v], steps, w_.input, x_stride, x_[v]);
         project_tile_lanes(d, w_, x_[v], steps, xw_[v]);
       }
-      recur_tiles<kHidden, kVectors>(d, w_, xw_, h_, steps);
+      recur_tiles<kHidden, kVectors>(d, w_, xw_, h_, steps, sums_);
       for (std::size_t v = 0; v < kVectors; ++v) {
         if (store) store_tile(d, h_[v] + w_.hidden * N, hp_[v], steps, w_.hidden, h_stride, valid_[v]);
         std::memcpy(h_[v], h_[v] + steps * w_.hidden * N, w_.hidden * N * sizeof(T));
@@ -128,6 +146,7 @@ class RolloutGroup {
   T* x_[kVectors];
   T* xw_[kVectors];
   T* h_[kVectors];
+  T* sums_ = nullptr;
   std::size_t valid_[kVectors];
   const T* xp_[kVectors][N];
   T* hp_[kVectors][N];
@@ -154,8 +173,8 @@ void roll_out_groups(const RolloutProblem<T>& problem, const std::vector<Rollout
 template <class T>
 void roll_out(const RolloutProblem<T>& problem, const std::vector<Rollout>& rollouts) {
   switch (problem.shape.H) {
-    case 1: return roll_out_groups<1, 4>(problem, rollouts);
-    case 2: return roll_out_groups<2, 2>(problem, rollouts);
+    case 1: return roll_out_groups<1, 8>(problem, rollouts);
+    case 2: return roll_out_groups<2, 4>(problem, rollouts);
     case 3: return roll_out_groups<3, 2>(problem, rollouts);
     case 4: return roll_out_groups<4, 2>(problem, rollouts);
     default: return roll_out_groups<0, 2>(problem, rollouts);
