@@ -1,0 +1,144 @@
+#include "solvent/tests/bench/torch_peers.h"
+
+#if SOLVENT_BENCH_TORCH
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/torch.h>
+
+namespace solvent::bench::torch_peer {
+namespace {
+
+std::vector<float> values(const torch::Tensor& t) {
+  const torch::Tensor dense = t.detach().contiguous();
+  return {dense.data_ptr<float>(), dense.data_ptr<float>() + dense.numel()};
+}
+
+torch::Tensor copy(const float* data, at::IntArrayRef shape) {
+  return torch::from_blob(const_cast<float*>(data), shape, torch::kFloat32).clone();
+}
+
+}  // namespace
+
+std::string description() {
+  const std::string config = at::show_config();  // has a line "CPU capability usage: AVX2"
+  const std::string title = "CPU capability usage: ";
+  std::string capability = "instruction set unknown";
+  if (const std::size_t at = config.find(title); at != std::string::npos)
+    capability = config.substr(at + title.size(), config.find('\n', at) - at - title.size());
+  return std::string("libtorch ") + TORCH_VERSION + " (" + capability + ")";
+}
+
+void set_threads(int n) { at::set_num_threads(n); }
+
+Call chain(bool multiply, int n, int length, Mode mode) {
+  const torch::Tensor x = torch::ones({n}).set_requires_grad(mode != Mode::untaped);
+  const torch::Tensor b = torch::ones({n});
+  auto forward = [=] {
+    torch::Tensor h = x;
+    for (int i = 0; i < length; ++i) h = multiply ? h * b : h + b;
+    return h;
+  };
+  const torch::Tensor seed = torch::ones({n});
+  auto gradient = [=] { return torch::autograd::grad({forward()}, {x}, {seed})[0]; };
+  if (mode == Mode::backward) return {[=] { gradient(); }, [=] { return values(gradient()); }};
+  if (mode == Mode::recorded) return {[=] { forward(); }, [=] { return values(forward()); }};
+  return {[=] {
+            const torch::NoGradGuard guard;
+            forward();
+          },
+          [=] { return values(forward()); }};
+}
+
+Call elementwise(const std::string& name, const float* x_data, const float* y_data, std::int64_t rows, std::int64_t columns,
+                 bool out) {
+  const torch::Tensor x = copy(x_data, {rows, columns});
+  const torch::Tensor y = y_data ? copy(y_data, {rows, columns}) : torch::Tensor();
+  std::function<torch::Tensor()> compute;
+  if (out) {
+    torch::Tensor r = torch::zeros({rows, columns});
+    if (name == "add") compute = [=]() mutable { return torch::add_out(r, x, y); };
+    if (name == "exp") compute = [=]() mutable { return torch::exp_out(r, x); };
+    if (name == "tanh") compute = [=]() mutable { return torch::tanh_out(r, x); };
+    if (name == "sigmoid") compute = [=]() mutable { return torch::sigmoid_out(r, x); };
+    if (name == "gelu") compute = [=]() mutable { return torch::gelu_out(r, x); };
+  } else {
+    if (name == "add") compute = [=] { return x + y; };
+    if (name == "exp") compute = [=] { return torch::exp(x); };
+    if (name == "tanh") compute = [=] { return torch::tanh(x); };
+    if (name == "sigmoid") compute = [=] { return torch::sigmoid(x); };
+    if (name == "gelu") compute = [=] { return torch::gelu(x); };
+    if (name == "sum") compute = [=] { return torch::sum(x); };
+    if (name == "softmax") compute = [=] { return torch::softmax(x, -1); };
+    if (name == "layer_norm") compute = [=] { return torch::layer_norm(x, {columns}); };
+  }
+  if (!compute) return {};
+  auto run = [compute] {
+    const torch::NoGradGuard guard;
+    compute();
+  };
+  auto result = [compute] {
+    const torch::NoGradGuard guard;
+    return values(compute());
+  };
+  return {run, result};
+}
+
+Call matmul(const float* a_data, const float* b_data, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n) {
+  const bool batched = batch > 0;
+  const torch::Tensor a = batched ? copy(a_data, {batch, m, k}) : copy(a_data, {m, k});
+  const torch::Tensor b = batched ? copy(b_data, {batch, k, n}) : copy(b_data, {k, n});
+  auto compute = [=] {
+    const torch::NoGradGuard guard;
+    return batched ? torch::bmm(a, b) : torch::mm(a, b);
+  };
+  return {[=] { compute(); }, [=] { return values(compute()); }};
+}
+
+Call gru(const GruSizes& s, const float* xs_data, const float* h0_data, const float* w_ih, const float* w_hh,
+         const float* b_ih, const float* b_hh, bool backward) {
+  torch::nn::GRU layer(torch::nn::GRUOptions(s.input, s.hidden));
+  {
+    const torch::NoGradGuard guard;
+    auto parameters = layer->named_parameters();
+    parameters["weight_ih_l0"].copy_(copy(w_ih, {3 * s.hidden, s.input}));
+    parameters["weight_hh_l0"].copy_(copy(w_hh, {3 * s.hidden, s.hidden}));
+    parameters["bias_ih_l0"].copy_(copy(b_ih, {3 * s.hidden}));
+    parameters["bias_hh_l0"].copy_(copy(b_hh, {3 * s.hidden}));
+  }
+  const torch::Tensor xs = copy(xs_data, {s.t, s.b, s.input}).set_requires_grad(backward);
+  const torch::Tensor h0 = copy(h0_data, {1, s.b, s.hidden});
+  if (!backward) {
+    auto forward = [=]() mutable {
+      const torch::NoGradGuard guard;
+      return std::get<0>(layer->forward(xs, h0));
+    };
+    return {[=]() mutable { forward(); }, [=]() mutable { return values(forward()); }};
+  }
+  const torch::Tensor seed = torch::ones({s.t, s.b, s.hidden});
+  auto gradients = [=]() mutable {
+    std::vector<torch::Tensor> inputs = layer->parameters();
+    inputs.push_back(xs);
+    return torch::autograd::grad({std::get<0>(layer->forward(xs, h0))}, inputs, {seed});
+  };
+  return {[=]() mutable { gradients(); }, [=]() mutable { return values(gradients()[1]); }};
+}
+
+}  // namespace solvent::bench::torch_peer
+
+#else
+
+namespace solvent::bench::torch_peer {
+
+std::string description() { return "none"; }
+void set_threads(int) {}
+Call chain(bool, int, int, Mode) { return {}; }
+Call elementwise(const std::string&, const float*, const float*, std::int64_t, std::int64_t, bool) { return {}; }
+Call matmul(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t) { return {}; }
+Call gru(const GruSizes&, const float*, const float*, const float*, const float*, const float*, const float*, bool) {
+  return {};
+}
+
+}  // namespace solvent::bench::torch_peer
+
+#endif

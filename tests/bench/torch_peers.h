@@ -1,0 +1,42 @@
+#pragma once
+/// libtorch as a peer. Everything here is empty in builds without it (SOLVENT_BENCH_TORCH=OFF or not found): rows leave
+/// out peers that cannot run. Kept behind plain types, because libtorch's headers take half a minute to compile.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace solvent::bench::torch_peer {
+
+/// One measured call, and what it computed (for checks before timing).
+struct Call {
+  std::function<void()> run;
+  std::function<std::vector<float>()> result;
+};
+
+/// "libtorch 1.13.1 (AVX2)", or "none".
+std::string description();
+/// Threads of libtorch's loops and of its BLAS.
+void set_threads(int n);
+
+enum class Mode { untaped, recorded, backward };
+/// h = h + b (or h * b) `length` times on vectors of `n` floats: without a tape, recorded, recorded and differentiated.
+Call chain(bool multiply, int n, int length, Mode mode);
+
+/// "add", "exp", "tanh", "sigmoid", "gelu", "sum", or "softmax" and "layer_norm" along the last of (rows, columns).
+/// `out`: into a result made before (operations that have such a form), else into fresh memory.
+Call elementwise(const std::string& name, const float* x, const float* y, std::int64_t rows, std::int64_t columns, bool out);
+
+/// (batch, m, k) x (batch, k, n); batch 0: plain matrices.
+Call matmul(const float* a, const float* b, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n);
+
+struct GruSizes {
+  std::int64_t t, b, input, hidden;
+};
+/// nn.GRU's one layer on xs (T, B, I), h0 (B, H). The result of a backward call is the gradient of w_hh for a cotangent of
+/// ones.
+Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w_ih, const float* w_hh, const float* b_ih,
+         const float* b_hh, bool backward);
+
+}  // namespace solvent::bench::torch_peer
