@@ -106,8 +106,8 @@ HWY_INLINE T row_max(D d, const T* x, std::size_t cols) {
   }
   for (; i < cols; i += lanes) {
     const std::size_t count = std::min(lanes, cols - i);
-    const auto v = count == lanes ? hn::LoadU(d, x + i)
-                                  : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
+    const auto v =
+        count == lanes ? hn::LoadU(d, x + i) : hn::IfThenElse(hn::FirstN(d, count), load_first(d, x + i, count), m0);
     m0 = hn::Max(v, m0);
   }
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));

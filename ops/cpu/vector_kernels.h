@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "solvent/core/export.h"
 #include "solvent/ops/functors.h"
 
 namespace solvent::cpu {
@@ -53,37 +54,37 @@ using SelectKernel = void (*)(const std::uint8_t* condition, std::int64_t stride
                               const T* b, std::int64_t stride_b, T* y, std::int64_t n) noexcept;
 
 template <class T>
-UnaryKernel<T> unary_kernel(UnaryFn fn) noexcept;
+SOLVENT_API UnaryKernel<T> unary_kernel(UnaryFn fn) noexcept;
 template <class T>
-BinaryKernel<T> binary_kernel(BinaryFn fn) noexcept;
+SOLVENT_API BinaryKernel<T> binary_kernel(BinaryFn fn) noexcept;
 template <class T>
-CompareKernel<T> compare_kernel(CompareFn fn) noexcept;
+SOLVENT_API CompareKernel<T> compare_kernel(CompareFn fn) noexcept;
 template <class T>
-PredicateKernel<T> predicate_kernel(PredicateFn fn) noexcept;
+SOLVENT_API PredicateKernel<T> predicate_kernel(PredicateFn fn) noexcept;
 template <class T>
-SelectKernel<T> select_kernel() noexcept;
+SOLVENT_API SelectKernel<T> select_kernel() noexcept;
 /// Truth values as bytes 0 or 1.
-LogicalKernel logical_kernel(LogicalFn fn) noexcept;
+SOLVENT_API LogicalKernel logical_kernel(LogicalFn fn) noexcept;
 
 /// y = f(x), in parallel.
 template <class T>
-void unary(UnaryFn fn, const T* x, T* y, std::int64_t n, functor::Params p = {}) noexcept;
+SOLVENT_API void unary(UnaryFn fn, const T* x, T* y, std::int64_t n, functor::Params p = {}) noexcept;
 /// y = f(a, b), in parallel; strides 0 or 1.
 template <class T>
-void binary(BinaryFn fn, const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y, std::int64_t n,
-            functor::Params p = {}) noexcept;
+SOLVENT_API void binary(BinaryFn fn, const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y,
+                        std::int64_t n, functor::Params p = {}) noexcept;
 template <class T>
-void compare(CompareFn fn, const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, std::uint8_t* y,
-             std::int64_t n) noexcept;
+SOLVENT_API void compare(CompareFn fn, const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b,
+                         std::uint8_t* y, std::int64_t n) noexcept;
 template <class T>
-void predicate(PredicateFn fn, const T* x, std::uint8_t* y, std::int64_t n) noexcept;
+SOLVENT_API void predicate(PredicateFn fn, const T* x, std::uint8_t* y, std::int64_t n) noexcept;
 template <class T>
-void select(const std::uint8_t* condition, std::int64_t stride_c, const T* a, std::int64_t stride_a, const T* b,
-            std::int64_t stride_b, T* y, std::int64_t n) noexcept;
-void logical(LogicalFn fn, const std::uint8_t* a, std::int64_t stride_a, const std::uint8_t* b, std::int64_t stride_b,
-             std::uint8_t* y, std::int64_t n) noexcept;
+SOLVENT_API void select(const std::uint8_t* condition, std::int64_t stride_c, const T* a, std::int64_t stride_a,
+                        const T* b, std::int64_t stride_b, T* y, std::int64_t n) noexcept;
+SOLVENT_API void logical(LogicalFn fn, const std::uint8_t* a, std::int64_t stride_a, const std::uint8_t* b,
+                         std::int64_t stride_b, std::uint8_t* y, std::int64_t n) noexcept;
 /// y = 1 - x for truth values.
-void logical_not(const std::uint8_t* x, std::uint8_t* y, std::int64_t n) noexcept;
+SOLVENT_API void logical_not(const std::uint8_t* x, std::uint8_t* y, std::int64_t n) noexcept;
 
 // --- reductions -----------------------------------------------------------------------------------------------------------
 
@@ -100,55 +101,55 @@ inline constexpr int kReduceFnCount = static_cast<int>(ReduceFn::max_abs) + 1;
 /// y[o, i] = reduction over r of x[o, r, i]; x is (outer, n, inner) and y (outer, inner), both contiguous.
 /// @throws std::bad_alloc (partial results of large reductions over the outer axis)
 template <class T>
-void reduce(ReduceFn fn, const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner, T* y);
+SOLVENT_API void reduce(ReduceFn fn, const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner, T* y);
 
 /// Largest (`fn` = max) or smallest (min) element over r of x[o, r, i] and the index of its first occurrence. A NaN wins and
 /// its first index is reported. n >= 1. `value` may be null.
 template <class T>
-void reduce_with_index(ReduceFn fn, const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner, T* value,
-                       std::int64_t* index) noexcept;
+SOLVENT_API void reduce_with_index(ReduceFn fn, const T* x, std::int64_t outer, std::int64_t n, std::int64_t inner,
+                                   T* value, std::int64_t* index) noexcept;
 
 /// sum of a[i] * b[i], blocked like sum.
 template <class T>
-T dot(const T* a, const T* b, std::int64_t n) noexcept;
+SOLVENT_API T dot(const T* a, const T* b, std::int64_t n) noexcept;
 
 // --- rows -------------------------------------------------------------------------------------------------------------------
 // x and y are (rows, cols), contiguous; y may be x. A row holding NaN or +inf gives NaN (logsumexp of +inf: +inf).
 
 /// e^x / sum e^x per row; a row of -inf gives NaN.
 template <class T>
-void softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
 /// x - logsumexp(x) per row; a row of -inf gives NaN.
 template <class T>
-void log_softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void log_softmax(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
 /// log(sum e^x) per row, without overflow; a row of -inf gives -inf. `y` has `rows` elements.
 template <class T>
-void logsumexp(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void logsumexp(const T* x, T* y, std::int64_t rows, std::int64_t cols) noexcept;
 /// Cotangent of softmax from its result: y (g - sum(g y)).
 template <class T>
-void softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
 /// Cotangent of log_softmax from its result: g - e^y sum(g).
 template <class T>
-void log_softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void log_softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
 
 /// Cross entropy per row: loss[r] = lse[r] - x[r, label[r]] with lse = logsumexp(x[r]). `lse` may be null.
 template <class T>
-void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss,
-                   T* lse) noexcept;
+SOLVENT_API void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss,
+                               T* lse) noexcept;
 /// gx[r, c] = g[r * stride_g] (e^(x[r, c] - lse[r]) - [c == label[r]]).
 template <class T>
-void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label, const T* lse,
-                            T* gx, std::int64_t rows, std::int64_t cols) noexcept;
+SOLVENT_API void cross_entropy_backward(const T* g, std::int64_t stride_g, const T* x, const std::int64_t* label,
+                                        const T* lse, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
 
 /// Layer normalisation (Ba et al. 2016): y = (x - mean) rstd [* scale + shift] with rstd = 1 / sqrt(var + eps), variance by a
 /// second pass. `scale` and `shift` (cols) may be null (both or one), so may the outputs `mean` and `rstd` (rows).
 template <class T>
-void layer_norm(const T* x, const T* scale, const T* shift, double eps, T* y, T* mean, T* rstd, std::int64_t rows,
-                std::int64_t cols) noexcept;
+SOLVENT_API void layer_norm(const T* x, const T* scale, const T* shift, double eps, T* y, T* mean, T* rstd,
+                            std::int64_t rows, std::int64_t cols) noexcept;
 /// Cotangents of layer_norm; `scale`, `gx`, `g_scale` and `g_shift` may be null. gx may be g.
 /// @throws std::bad_alloc (partial sums of g_scale and g_shift)
 template <class T>
-void layer_norm_backward(const T* g, const T* x, const T* mean, const T* rstd, const T* scale, T* gx, T* g_scale,
-                         T* g_shift, std::int64_t rows, std::int64_t cols);
+SOLVENT_API void layer_norm_backward(const T* g, const T* x, const T* mean, const T* rstd, const T* scale, T* gx,
+                                     T* g_scale, T* g_shift, std::int64_t rows, std::int64_t cols);
 
 }  // namespace solvent::cpu
