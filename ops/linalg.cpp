@@ -38,17 +38,14 @@ namespace {
                                op, to_string(a.shape()), to_string(b.shape())));
 }
 
-Shape leading(const Tensor& t) {
-  Shape s = t.shape();
-  s.pop_back();
-  s.pop_back();
-  return s;
+Shape leading(const Tensor& t, int inner) {
+  return Dims(std::span(t.shape().begin(), static_cast<std::size_t>(t.rank() - inner)));
 }
 
-// Broadcast leading axes of two operands that are matrices in their last two axes.
-void align_leading(const char* op, Tensor& a, Tensor& b) {
-  const Shape lead_a = leading(a);
-  const Shape lead_b = leading(b);
+// Broadcasts the leading axes of two operands whose last `inner` axes are their own (2: matrices, 1: vectors).
+void align_leading(const char* op, Tensor& a, Tensor& b, int inner = 2) {
+  const Shape lead_a = leading(a, inner);
+  const Shape lead_b = leading(b, inner);
   if (lead_a == lead_b) return;
   const int rank = std::max(lead_a.rank(), lead_b.rank());
   Shape lead = Dims::filled(rank, 1);
@@ -58,11 +55,10 @@ void align_leading(const char* op, Tensor& a, Tensor& b) {
     if (m != n && m != 1 && n != 1) throw_lead(op, a, b);
     lead[rank - i] = m == 1 ? n : m;
   }
-  const auto expanded = [&lead](Tensor t, const Shape& own) {
+  const auto expanded = [&lead, inner](Tensor t, const Shape& own) {
     if (own == lead) return t;
     Shape target = lead;
-    target.push_back(t.size(-2));
-    target.push_back(t.size(-1));
+    for (int i = inner; i > 0; --i) target.push_back(t.size(-i));
     return broadcast_to(std::move(t), target);
   };
   a = expanded(std::move(a), lead_a);
@@ -118,6 +114,36 @@ Tensor matmul_matrices(Tensor a, Tensor b) {
   return apply1(kMatmul, nullptr, std::move(a), std::move(b));
 }
 
+// --- outer ----------------------------------------------------------------------------------------------------------------
+// A primitive of its own: as a broadcast multiplication its innermost runs would be as short as one row.
+
+TensorVec outer_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::outer(inputs[0], inputs[1]); }
+
+TensorVec outer_jvp(const Rule& rule, std::span<const Tensor> tangents) {
+  Tensor t;
+  if (tangents[0].defined()) t = outer(tangents[0], rule.input(1));
+  if (tangents[1].defined()) {
+    Tensor other = outer(rule.input(0), tangents[1]);
+    t = t.defined() ? add(std::move(t), std::move(other)) : std::move(other);
+  }
+  return t;
+}
+
+Tensor times_vector(Tensor matrices, const Tensor& vectors) {
+  Tensor y = matmul(std::move(matrices), unsqueeze(vectors, -1));
+  return squeeze(std::move(y), -1);
+}
+
+TensorVec outer_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
+  TensorVec grads(2);
+  if (rule.needs(0)) grads[0] = times_vector(cotangents[0], rule.input(1));
+  if (rule.needs(1)) grads[1] = times_vector(mT(cotangents[0]), rule.input(0));
+  return grads;
+}
+
+constinit const OpDef kOuter{
+    .name = "outer", .cpu = outer_kernel, .jvp = outer_jvp, .vjp = outer_vjp, .inputs = {Save::data}};
+
 // --- solve ----------------------------------------------------------------------------------------------------------------
 
 TensorVec solve_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::solve(inputs[0], inputs[1]); }
@@ -149,7 +175,7 @@ constinit const OpDef kSolve{.name = "solve",
                              .num_saves = 2,
                              .outputs = Save::data};
 
-constinit const OpDef* const kLinalgFamily[] = {&kMatmul, &kSolve};
+constinit const OpDef* const kLinalgFamily[] = {&kMatmul, &kOuter, &kSolve};
 
 }  // namespace
 
@@ -185,10 +211,13 @@ Tensor dot(Tensor a, Tensor b) {
 }
 
 Tensor outer(Tensor a, Tensor b) {
+  detail::check_same_dtype("outer", a, b);
+  detail::check_floating("outer", a);
   if (a.rank() == 0 || b.rank() == 0)
     throw ShapeError(fmt::format("[outer] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
                                  to_string(a.shape()), to_string(b.shape())));
-  return mul(unsqueeze(std::move(a), -1), unsqueeze(std::move(b), -2));
+  align_leading("outer", a, b, 1);
+  return apply1(kOuter, nullptr, std::move(a), std::move(b));
 }
 
 Tensor solve(Tensor a, Tensor b) {

@@ -58,21 +58,19 @@ bool matrices_fit(const Tensor& a, const Tensor& b) {
 // --- products with one matrix per step ------------------------------------------------------------------------------------
 // `layout` is that of the primal `a`; matrices may have leading axes of directions in front.
 
-// v (..., T, B, n) as columns that the matrices act on.
-Tensor columns(const Tensor& v, int layout, std::int64_t block) {
+// v (..., T, B, n) as vectors that the matrices act on: (..., T, B, n/k, k) for blocks.
+Tensor vectors(const Tensor& v, int layout, std::int64_t block) {
+  if (layout != blocks) return v;
   Shape shape = v.shape();
-  if (layout == blocks) {
-    shape[shape.rank() - 1] /= block;
-    shape.push_back(block);
-  }
-  shape.push_back(1);
+  shape[shape.rank() - 1] /= block;
+  shape.push_back(block);
   return reshape(v, shape);
 }
 
 // A_t v_t or A_t^T v_t.
 Tensor act(const Tensor& a, const Tensor& v, int layout, bool transposed) {
   if (layout == diagonal) return mul(a, v);
-  Tensor y = matmul(transposed ? mT(a) : a, columns(v, layout, a.size(-1)));
+  Tensor y = matmul(transposed ? mT(a) : a, unsqueeze(vectors(v, layout, a.size(-1)), -1));
   Shape shape = y.shape();
   shape.pop_back();
   if (layout == blocks) {
@@ -86,7 +84,7 @@ Tensor act(const Tensor& a, const Tensor& v, int layout, bool transposed) {
 Tensor outer_like(const Tensor& u, const Tensor& v, const Shape& a_shape) {
   if (a_shape.rank() == diagonal) return sum_to(mul(u, v), a_shape);
   const std::int64_t block = a_shape.back();
-  return sum_to(mul(columns(u, a_shape.rank(), block), mT(columns(v, a_shape.rank(), block))), a_shape);
+  return sum_to(outer(vectors(u, a_shape.rank(), block), vectors(v, a_shape.rank(), block)), a_shape);
 }
 
 // v_{t-1}: `first`, then all but the last step.

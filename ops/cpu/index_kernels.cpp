@@ -55,7 +55,11 @@ void scatter_lines(const engine::Loops& lines, std::int64_t begin, std::int64_t 
       const std::int64_t* index_row = index_run + j * index_axis;
       if (is == 0) {
         T* out_row = out_run + *index_row * out_axis;
-        for (std::int64_t i = 0; i < width; ++i) out_row[i * os] += x_row[i * xs];
+        if (xs == 1 && os == 1) {
+          for (std::int64_t i = 0; i < width; ++i) out_row[i] += x_row[i];
+        } else {
+          for (std::int64_t i = 0; i < width; ++i) out_row[i * os] += x_row[i * xs];
+        }
       } else {
         for (std::int64_t i = 0; i < width; ++i) out_run[index_row[i * is] * out_axis + i * os] += x_row[i * xs];
       }
@@ -110,7 +114,8 @@ Tensor scatter_add(const Tensor& x, const Tensor& index, int axis, std::int64_t 
   const Strides out_strides = without_axis(out.strides());
   const Strides* strides[] = {&x_strides, &index_strides, &out_strides};
   const engine::Loops lines = engine::merge_axes(without_axis(shape), strides, 3);
-  const std::int64_t grain = std::max<std::int64_t>(16, kGrain / std::max<std::int64_t>(count, 1));
+  // Narrow segments would read the same rows again and again: at least four cache lines of neighbouring elements.
+  const std::int64_t grain = std::max<std::int64_t>(64, kGrain / std::max<std::int64_t>(count, 1));
   const auto run = [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* to = engine::mutable_ptr<T>(out);

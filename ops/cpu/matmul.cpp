@@ -1,5 +1,9 @@
-// matmul on the CPU: finds out how each operand lies in memory and hands the products to core/engine/gemm. Nothing is
-// computed here, so the time is that of the GEMM plus a few dozen nanoseconds. Deterministic because gemm is.
+// Products of matrices on the CPU.
+//
+// matmul finds out how each operand lies in memory and hands the products to core/engine/gemm, so its time is that of the
+// GEMM plus a few dozen nanoseconds. Only batches of tiny matrices times vectors (one transition matrix per time step) are
+// done here: the call of a kernel per product would cost more than the product. outer writes each result once.
+// Deterministic: gemm is, and elsewhere every result is one sum in a fixed order.
 
 #include "solvent/ops/cpu/linalg_kernels.h"
 
@@ -8,6 +12,7 @@
 #include "solvent/core/engine/gemm.h"
 #include "solvent/core/engine/iterate.h"
 #include "solvent/core/engine/view.h"
+#include "solvent/core/parallel.h"
 
 namespace solvent::cpu {
 namespace {
@@ -47,6 +52,41 @@ Tensor dense_matrices(const Tensor& t) {
   return engine::view(copy, t.shape(), strides, copy.impl()->offset);
 }
 
+// y = A x for `batch` matrices of at most kTinyMatrix elements, in a fixed order of additions.
+constexpr std::int64_t kTinyMatrix = 64;
+
+template <class T, int kCols>
+void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_t row_stride, std::int64_t col_stride,
+                   const T* x, std::int64_t x_stride, T* y) {
+  const std::int64_t count = kCols > 0 ? kCols : cols;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const T* row = a + i * row_stride;
+    T sum = row[0] * x[0];
+    for (std::int64_t j = 1; j < count; ++j) sum += row[j * col_stride] * x[j * x_stride];
+    y[i] = sum;
+  }
+}
+
+template <class T>
+void tiny_vectors(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, const Layout& la, std::int64_t step_a,
+                  const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
+  const std::int64_t row_stride = la.transposed ? 1 : la.ld;
+  const std::int64_t col_stride = la.transposed ? la.ld : 1;
+  const auto run = [&](auto kernel) {
+    parallel_for(batch, (1 << 15) / (rows * cols), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        kernel(rows, cols, a + i * step_a, row_stride, col_stride, x + i * step_x, x_stride, y + i * rows);
+    });
+  };
+  switch (cols) {
+    case 2: return run(matrix_vector<T, 2>);
+    case 3: return run(matrix_vector<T, 3>);
+    case 4: return run(matrix_vector<T, 4>);
+    case 8: return run(matrix_vector<T, 8>);
+    default: return run(matrix_vector<T, 0>);
+  }
+}
+
 template <class T>
 void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, Tensor& c) {
   const int lead_rank = c.rank() - 2;
@@ -76,7 +116,9 @@ void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& l
     const T* ai = pa + offset[0];
     const T* bi = pb + offset[1];
     T* ci = pc + offset[2];
-    if (tall || batch == 1) {
+    if (n == 1 && k > 0 && m * k <= kTinyMatrix && !tall) {
+      tiny_vectors<T>(batch, m, k, ai, la, step_a, bi, lb.transposed ? 1 : lb.ld, step_b, ci);
+    } else if (tall || batch == 1) {
       engine::gemm<T>(la.transposed, lb.transposed, m * batch, n, k, T(1), ai, tall ? lda : la.ld, bi, lb.ld, T(0),
                       ci, n);
     } else {
@@ -119,6 +161,72 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     product<double>(a, la, b, lb, c);
   }
   return c;
+}
+
+namespace {
+
+// Rows of kCols (0: any number) columns.
+template <class T, int kCols>
+void outer_rows(std::int64_t m, std::int64_t n, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* y) {
+  const std::int64_t cols = kCols > 0 ? kCols : n;
+  for (std::int64_t i = 0; i < m; ++i, y += cols) {
+    const T factor = a[i * a_stride];
+    if (b_stride == 1) {
+      for (std::int64_t j = 0; j < cols; ++j) y[j] = factor * b[j];
+    } else {
+      for (std::int64_t j = 0; j < cols; ++j) y[j] = factor * b[j * b_stride];
+    }
+  }
+}
+
+template <class T>
+void outer_all(const engine::Loops& loops, const Tensor& a, const Tensor& b, Tensor& y) {
+  const std::int64_t m = a.shape().back();
+  const std::int64_t n = b.shape().back();
+  const std::int64_t inner = loops.inner();
+  const T* pa = engine::ptr<T>(a);
+  const T* pb = engine::ptr<T>(b);
+  T* py = engine::mutable_ptr<T>(y);
+  const auto run = [&](auto kernel) {
+    parallel_for(loops.total, std::max<std::int64_t>(1, (1 << 16) / (m * n)), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t at = begin; at < end;) {
+        std::int64_t offset[2];
+        engine::run_offsets(loops, at / inner, 2, offset);
+        const std::int64_t first = at % inner;
+        const std::int64_t last = std::min(inner, first + end - at);
+        for (std::int64_t i = first; i < last; ++i, ++at)
+          kernel(m, n, pa + offset[0] + i * loops.inner_stride(0), a.strides().back(), pb + offset[1] + i * loops.inner_stride(1),
+                 b.strides().back(), py + at * m * n);
+      }
+    });
+  };
+  switch (n) {
+    case 2: return run(outer_rows<T, 2>);
+    case 4: return run(outer_rows<T, 4>);
+    case 8: return run(outer_rows<T, 8>);
+    case 16: return run(outer_rows<T, 16>);
+    default: return run(outer_rows<T, 0>);
+  }
+}
+
+}  // namespace
+
+Tensor outer(const Tensor& a, const Tensor& b) {
+  Shape shape = a.shape();
+  shape.push_back(b.shape().back());
+  Tensor y = engine::empty(shape, a.dtype(), a.device());
+  if (y.numel() == 0) return y;
+  const auto lead = [](Dims d) {
+    d.pop_back();
+    return d;
+  };
+  const Shape lead_shape = lead(a.shape());
+  const Strides lead_a = lead(a.strides());
+  const Strides lead_b = lead(b.strides());
+  const Strides* strides[] = {&lead_a, &lead_b};
+  const engine::Loops loops = engine::merge_axes(lead_shape, strides, 2);
+  dispatch_float(a.dtype(), "outer", [&](auto tag) { outer_all<typename decltype(tag)::type>(loops, a, b, y); });
+  return y;
 }
 
 }  // namespace solvent::cpu

@@ -100,12 +100,36 @@ OpCase matmul_case() {
 OpCase batched_matmul_case() {
   OpCase c = matmul_case();
   c.name = "matmul/batched";
-  c.samples = several({{{3, 2, 2}, {3, 2, 2}}, {{2, 1, 3}, {2, 3, 1}}, {{1, 2, 2}, {3, 2, 2}}, {{0, 2, 2}, {0, 2, 2}}, {{1, 1, 1}, {1, 1, 1}}});
+  c.samples = several({{{3, 2, 2}, {3, 2, 2}}, {{2, 1, 3}, {2, 3, 1}}, {{3, 2, 4}, {3, 4, 1}}, {{2, 2, 3}, {1, 3, 1}}, {{1, 2, 2}, {3, 2, 1}}, {{1, 2, 2}, {3, 2, 2}}, {{0, 2, 2}, {0, 2, 2}}, {{1, 1, 1}, {1, 1, 1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {2000, 16, 16}, dtype), normal_sample(key, 1, {2000, 16, 16}, dtype)};
   };
   c.no_errors = "same front end as matmul";
   c.errors.clear();
+  return c;
+}
+
+// --- outer ------------------------------------------------------------------------------------------------------------------
+
+OpCase outer_case() {
+  OpCase c;
+  c.name = "outer";
+  c.covers = {"outer", "matmul"};
+  c.function = [](Tensors x) { return detail::one(outer(std::move(x[0]), std::move(x[1]))); };
+  c.reference = [](const Arrays& x) {
+    Array column = x[0];
+    Array row = x[1];
+    column.shape.push_back(1);
+    row.shape.insert(row.shape.rank() - 1, 1);
+    return Arrays{naive_matmul(column, row)};
+  };
+  c.samples = several({{{3}, {4}}, {{2, 3}, {2, 2}}, {{2, 1, 2}, {3, 4}}, {{2}, {3, 1, 2}}, {{0, 2}, {0, 3}}, {{2}, {0}}, {{1}, {1}}});
+  c.large = [](Key key, DType dtype) {
+    return Tensors{normal_sample(key, 0, {3000, 8}, dtype), normal_sample(key, 1, {3000, 8}, dtype)};
+  };
+  c.errors = {{"scalar", [] { (void)outer(zeros({}), zeros({3})); }, "ShapeError", {"[outer]", "a * b"}},
+              {"leading axes", [] { (void)outer(zeros({2, 3}), zeros({4, 3})); }, "ShapeError", {"[outer]", "(4, 3)", "broadcast"}},
+              {"dtypes", [] { (void)outer(zeros({2}), zeros({2}, float64)); }, "DtypeError", {"[outer]", "float64"}}};
   return c;
 }
 
@@ -464,6 +488,7 @@ OpCase gru_case() {
 std::vector<OpCase> linalg_cases() {
   return {matmul_case(),
           batched_matmul_case(),
+          outer_case(),
           solve_case(),
           scan_case(Layout::dense),
           scan_case(Layout::diagonal),
