@@ -46,7 +46,7 @@ struct SOLVENT_API Key {
 
   /// Word `i` of the stream (uniform 32 bits).
   [[nodiscard]] std::uint32_t bits(std::uint64_t i) const noexcept;
-  /// Element `i` uniform in [0, 1) with 53 bits (two words).
+  /// Element `i` uniform in [0, 1): the upper 53 bits of the words 2i (upper half) and 2i + 1.
   [[nodiscard]] double uniform(std::uint64_t i) const noexcept;
 
   friend constexpr bool operator==(const Key&, const Key&) = default;
