@@ -18,6 +18,7 @@
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/gru_core-inl.h"
 #include "solvent/ops/cpu/gru_kernels.h"
+#include "solvent/ops/cpu/gru_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
@@ -26,12 +27,90 @@ namespace solvent::cpu::HWY_NAMESPACE {
 /// enough that 16 sequences still feed two threads.
 inline constexpr std::int64_t kForwardRows = 8;
 
+#if HWY_TARGET != HWY_SCALAR
+
+/// A lone sequence of at most one 128-bit vector of hidden units: the state and all recurrent weights stay in registers,
+/// and a unit's value reaches the others by one shuffle. Rows of `prev` and `h` are padded.
+template <std::size_t kHidden, class T>
+HWY_NOINLINE void register_steps(const GruPanels<T>& w, const T* HWY_RESTRICT xw, const T* prev, T* HWY_RESTRICT h,
+                                 std::size_t steps) {
+  const hn::FixedTag<T, 16 / sizeof(T)> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr std::size_t N = kLanes<T>;
+  V wr[kHidden], wz[kHidden], wn[kHidden];
+  for (std::size_t k = 0; k < kHidden; ++k) {
+    wr[k] = hn::Load(d, w.hh + k * 3 * N);
+    wz[k] = hn::Load(d, w.hh + k * 3 * N + N);
+    wn[k] = hn::Load(d, w.hh + k * 3 * N + 2 * N);
+  }
+  const V b_hn = hn::Load(d, w.b_hn);
+  V state = hn::LoadU(d, prev);
+  for (std::size_t s = 0; s < steps; ++s, xw += 3 * w.padded, h += w.padded) {
+    const V h0 = hn::Broadcast<0>(state);
+    V r = hn::MulAdd(h0, wr[0], hn::Load(d, xw));
+    V z = hn::MulAdd(h0, wz[0], hn::Load(d, xw + N));
+    V q = hn::MulAdd(h0, wn[0], b_hn);
+    if constexpr (kHidden > 1) {  // the second chain, odd k
+      const V h1 = hn::Broadcast<1>(state);
+      const V zero = hn::Zero(d);  // fused with zero: a plain product may be fused with the sum below by the compiler
+      V r1 = hn::MulAdd(h1, wr[1], zero), z1 = hn::MulAdd(h1, wz[1], zero), q1 = hn::MulAdd(h1, wn[1], zero);
+      if constexpr (kHidden > 2) {
+        const V h2 = hn::Broadcast<2>(state);
+        r = hn::MulAdd(h2, wr[2], r), z = hn::MulAdd(h2, wz[2], z), q = hn::MulAdd(h2, wn[2], q);
+      }
+      if constexpr (kHidden > 3) {
+        const V h3 = hn::Broadcast<3>(state);
+        r1 = hn::MulAdd(h3, wr[3], r1), z1 = hn::MulAdd(h3, wz[3], z1), q1 = hn::MulAdd(h3, wn[3], q1);
+      }
+      r = hn::Add(r, r1), z = hn::Add(z, z1), q = hn::Add(q, q1);
+    }
+    const V n = tanh_scaled(d, hn::MulAdd(sigmoid_scaled(d, r), q, hn::Load(d, xw + 2 * N)));
+    z = sigmoid_scaled(d, z);
+    state = hn::MulAdd(z, hn::Sub(state, n), n);
+    hn::StoreU(state, d, h);
+  }
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+/// A lone sequence of a few panels, without the general kernel's loops over rows. Rows of `prev` and `h` are padded.
+template <std::size_t kPanels, class T>
+HWY_NOINLINE void lone_steps(const GruPanels<T>& w, const T* xw, const T* prev, T* h, std::size_t steps) {
+  RowIo<T> io{};
+  io.h_prev_stride = io.h_out_stride = w.padded;
+  for (std::size_t s = 0; s < steps; ++s, h += w.padded) {
+    io.xw = xw + s * 3 * w.padded;
+    io.h_prev = prev;
+    io.h_out = h;
+    gate_tile<1, kPanels, 2>(GruTag<T>(), w, 0, io, 0);
+    prev = h;
+  }
+}
+
+/// Runs `steps` steps of a lone sequence in padded rows h, starting after `prev`, if there is a kernel for it.
+template <class T>
+bool run_lone(const GruPanels<T>& w, const T* xw, const T* prev, T* h, std::size_t steps) {
+  if (w.hidden > kSplitLimit) return false;
+#if HWY_TARGET != HWY_SCALAR
+  if (w.hidden == 1) return register_steps<1>(w, xw, prev, h, steps), true;
+  if (w.hidden == 2) return register_steps<2>(w, xw, prev, h, steps), true;
+  if constexpr (sizeof(T) == 4) {
+    if (w.hidden == 3) return register_steps<3>(w, xw, prev, h, steps), true;
+    if (w.hidden == 4) return register_steps<4>(w, xw, prev, h, steps), true;
+  }
+#endif
+  if (w.panels == 1) return lone_steps<1>(w, xw, prev, h, steps), true;
+  if (w.panels == 2) return lone_steps<2>(w, xw, prev, h, steps), true;
+  return false;
+}
+
 /// One block of sequences: where its pieces lie and the scratch memory it may use.
 template <class T>
 class ForwardBlock {
  public:
   ForwardBlock(const GruShape& shape, const GruPanels<T>& w, const T* xs, const T* h0, T* hs, T* gates)
-      : s_(shape), w_(w), xs_(xs), h0_(h0), hs_(hs), gates_(gates), direct_(w.padded == w.hidden) {
+      : s_(shape), w_(w), xs_(xs), h0_(h0), hs_(hs), gates_(gates), lone_(shape.B == 1 && gates == nullptr),
+        direct_(w.padded == w.hidden) {
     // Time steps per block: about 128 KB of input projections.
     const std::size_t row_bytes = 3 * w.padded * sizeof(T);
     steps_ = std::clamp<std::size_t>((std::size_t{128} << 10) / (row_bytes * kForwardRows), 1, 64);
@@ -55,7 +134,11 @@ class ForwardBlock {
     for (std::size_t t0 = 0; t0 < total; t0 += steps_) {
       const std::size_t steps = std::min(steps_, total - t0);
       project(t0, steps, b0, nb, xw);
-      for (std::size_t k = 0; k < steps; ++k) step(t0 + k, k, b0, nb, xw, state, gate_scratch);
+      T* rows = direct_ ? hs_ + t0 * w_.hidden : state + w_.padded;  // of a lone sequence
+      const T* prev = direct_ && t0 > 0 ? rows - w_.padded : state;
+      if (!lone_ || !run_lone(w_, xw, prev, rows, steps)) {
+        for (std::size_t k = 0; k < steps; ++k) step(t0 + k, k, b0, nb, xw, state, gate_scratch);
+      }
       if (!direct_) store_block(t0, steps, b0, nb, state, gate_scratch);
     }
   }
@@ -125,19 +208,87 @@ class ForwardBlock {
   const T* h0_;
   T* hs_;
   T* gates_;
+  bool lone_;
   bool direct_;  // rows are whole vectors: no padded copies
   std::size_t steps_ = 1;
 };
 
+/// Narrow cells in a batch: lane = sequence, kVectors * N neighbouring sequences per task (see gru_lanes-inl.h).
+template <std::size_t kHidden, std::size_t kVectors, class T>
+void run_lanes(const GruShape& shape, const LaneWeights<T>& w, const T* xs, const T* h0, T* hs, std::size_t b0,
+               T* scratch) {
+  const GruTag<T> d;
+  constexpr std::size_t N = kLanes<T>;
+  const std::size_t batch = static_cast<std::size_t>(shape.B), total = static_cast<std::size_t>(shape.T);
+  const std::size_t tile = tile_steps(w.input, w.hidden, N * sizeof(T));
+  T *x[kVectors], *xw[kVectors], *h[kVectors];
+  const T* x_lanes[kVectors][N];
+  T* h_lanes[kVectors][N];
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    x[v] = scratch;
+    xw[v] = x[v] + tile * w.input * N;
+    h[v] = xw[v] + tile * 3 * w.hidden * N;
+    scratch = h[v] + (tile + 1) * w.hidden * N;
+    for (std::size_t j = 0; j < N; ++j) {
+      const std::size_t b = b0 + v * N + j;
+      x_lanes[v][j] = xs + b * w.input;
+      h_lanes[v][j] = hs + b * w.hidden;
+      for (std::size_t i = 0; i < w.hidden; ++i) h[v][i * N + j] = h0 == nullptr ? T{0} : h0[b * w.hidden + i];
+    }
+  }
+  for (std::size_t t = 0; t < total; t += tile) {
+    const std::size_t steps = std::min(tile, total - t);
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      load_tile(d, x_lanes[v], steps, w.input, batch * w.input, x[v]);
+      project_tile_lanes(d, w, x[v], steps, xw[v]);
+    }
+    recur_tiles<kHidden, kVectors>(d, w, xw, h, steps, scratch);
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      store_tile(d, h[v] + w.hidden * N, h_lanes[v], steps, w.hidden, batch * w.hidden, N);
+      std::memcpy(h[v], h[v] + steps * w.hidden * N, w.hidden * N * sizeof(T));
+      for (std::size_t j = 0; j < N; ++j) x_lanes[v][j] += steps * batch * w.input, h_lanes[v][j] += steps * batch * w.hidden;
+    }
+  }
+}
+
+/// Runs whole groups of kVectors * N sequences in lanes; returns how many sequences that were.
+template <std::size_t kHidden, std::size_t kVectors, class T>
+std::int64_t forward_lanes(const GruShape& shape, const GruWeights<T>& weights, const T* xs, const T* h0, T* hs) {
+  constexpr std::size_t kGroup = kVectors * kLanes<T>;
+  const std::size_t groups = static_cast<std::size_t>(shape.B) / kGroup;
+  if (groups == 0) return 0;
+  const LaneWeights<T> w =
+      pack_lane_weights(static_cast<std::size_t>(shape.I), static_cast<std::size_t>(shape.H), weights);
+  const std::size_t tile = tile_steps(w.input, w.hidden, kLanes<T> * sizeof(T));
+  const std::size_t size = kGroup * (tile * (w.input + 4 * w.hidden) + w.hidden) + recur_scratch<T>(w.hidden, kVectors);
+  const AlignedArray<T> scratch = allocate<T>(groups * round_up(size, 64));
+  parallel_for(static_cast<std::int64_t>(groups), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::size_t g = static_cast<std::size_t>(begin); g < static_cast<std::size_t>(end); ++g) {
+      run_lanes<kHidden, kVectors>(shape, w, xs, h0, hs, g * kGroup, scratch.get() + g * round_up(size, 64));
+    }
+  });
+  return static_cast<std::int64_t>(groups * kGroup);
+}
+
 template <class T>
 void forward(const GruShape& shape, const GruWeights<T>& weights, const T* xs, const T* h0, T* hs, T* gates) {
   if (shape.T <= 0 || shape.B <= 0 || shape.H <= 0) return;
+  // A vector of hidden units would be mostly padding for H <= 4: sequences fill the lanes instead, the left-over ones
+  // (and all, when gates are asked for) follow below with the same bits.
+  std::int64_t first = 0;
+  if (gates == nullptr && shape.T > 4) {
+    if (shape.H == 1) first = forward_lanes<1, 2>(shape, weights, xs, h0, hs);
+    if (shape.H == 2) first = forward_lanes<2, 2>(shape, weights, xs, h0, hs);
+    if (shape.H == 3) first = forward_lanes<3, 1>(shape, weights, xs, h0, hs);
+    if (shape.H == 4) first = forward_lanes<4, 1>(shape, weights, xs, h0, hs);
+    if (first == shape.B) return;
+  }
   const GruPanels<T> w =
       pack_weights(static_cast<std::size_t>(shape.I), static_cast<std::size_t>(shape.H), weights, true);
   const ForwardBlock<T> block(shape, w, xs, h0, hs, gates);
   // A short T would give blocks of little work: then one task takes several blocks. Rows are independent, so this
   // grouping cannot change a bit.
-  const std::int64_t blocks = (shape.B + kForwardRows - 1) / kForwardRows;
+  const std::int64_t blocks = (shape.B - first + kForwardRows - 1) / kForwardRows;
   const double block_flops = 6.0 * static_cast<double>(shape.H * (shape.H + shape.I + 16) * shape.T * kForwardRows);
   const std::int64_t grain = std::max<std::int64_t>(1, static_cast<std::int64_t>(1e6 / block_flops));
   const std::int64_t tasks = (blocks + grain - 1) / grain;
@@ -148,7 +299,7 @@ void forward(const GruShape& shape, const GruWeights<T>& weights, const T* xs, c
   parallel_for(blocks, per_task, [&](std::int64_t begin, std::int64_t end) {
     T* own = scratch.get() + static_cast<std::size_t>(begin / per_task) * scratch_size;
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t b0 = i * kForwardRows;
+      const std::int64_t b0 = first + i * kForwardRows;
       block.run(b0, std::min(kForwardRows, shape.B - b0), own);
     }
   });

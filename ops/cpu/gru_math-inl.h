@@ -70,9 +70,9 @@ HWY_INLINE V exp2_poly(D d, V f) {
   }
 }
 
-/// 2^t. Adding `shift` rounds t to an integer and leaves (integer + exponent bias) in the low mantissa bits.
+/// 1 + 2^t. Adding `shift` rounds t to an integer and leaves (integer + exponent bias) in the low mantissa bits.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp2_fast(D d, V t) {
+HWY_INLINE V one_plus_exp2(D d, V t) {
   using T = hn::TFromD<D>;
   const hn::RebindToUnsigned<D> du;
   constexpr int kMantissa = sizeof(T) == 4 ? 23 : 52;
@@ -83,14 +83,14 @@ HWY_INLINE V exp2_fast(D d, V t) {
   const V f = hn::Sub(t, hn::Sub(rounded, shift));
   // A product instead of an integer addition to the exponent field: a NaN in f stays a NaN whatever its payload.
   const V scale = hn::BitCast(d, hn::ShiftLeft<kMantissa>(hn::BitCast(du, rounded)));
-  return hn::Mul(exp2_poly(d, f), scale);
+  // Fused by name: a compiler that fuses a product and a sum in one kernel but not in another would change bits.
+  return hn::MulAdd(exp2_poly(d, f), scale, hn::Set(d, T{1}));
 }
 
 /// sigmoid(x) from t = -log2(e) x. True division: no Newton step that would turn 0 * inf into NaN.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V sigmoid_scaled(D d, V t) {
-  const V one = hn::Set(d, hn::TFromD<D>{1});
-  return hn::Div(one, hn::Add(one, exp2_fast(d, t)));
+  return hn::Div(hn::Set(d, hn::TFromD<D>{1}), one_plus_exp2(d, t));
 }
 
 /// tanh(x) from t = 2 log2(e) x.
@@ -98,7 +98,7 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V tanh_scaled(D d, V t) {
   using T = hn::TFromD<D>;
   const V one = hn::Set(d, T{1});
-  return hn::NegMulAdd(hn::Set(d, T{2}), hn::Div(one, hn::Add(one, exp2_fast(d, t))), one);
+  return hn::NegMulAdd(hn::Set(d, T{2}), hn::Div(one, one_plus_exp2(d, t)), one);
 }
 
 }  // namespace solvent::cpu::HWY_NAMESPACE
