@@ -218,9 +218,7 @@ class NewtonSequence {
       T* y = q.y + s0 * n * N;
       T* r = q.r + s0 * n * N;
       T* jac = q.jac + s0 * n * n * N;
-      if (!first) {
-        for (std::size_t s = 0; s < steps; ++s) correct(q, y + s * n * N, r + s * n * N, jac + s * n * n * N);
-      }
+      if (!first) correct(q, steps, y, r, jac);
       for (std::size_t s = 0; s < steps; ++s) {
         const T* state = s == 0 ? h : y + (s - 1) * n * N;
         const T* xw = q.xw + (s0 + s) * 3 * n * N;
@@ -228,11 +226,7 @@ class NewtonSequence {
       }
       linearise(q, s0, steps, h, y, r, maxima);
       for (std::size_t s = 0; s < steps; ++s) jacobian(q.gates + s * 3 * n * N, q.z + s * n * N, jac + s * n * n * N);
-      for (std::size_t s = 0; s < steps; ++s) {
-        compose(q, r + s * n * N, jac + s * n * n * N);
-        std::swap(q.product, q.next_product);
-        std::swap(q.offset, q.next_offset);
-      }
+      compose(q, steps, r, jac);
       h = y + (steps - 1) * n * N;
     }
     // The swapped buffers may have changed places: the result goes where the chain looks for it.
@@ -246,24 +240,52 @@ class NewtonSequence {
     hn::Store(maxima.finite, d, home.finite);
   }
 
-  /// d <- J d + r, y <- y + d, for the stored J and r of one step. A correction that is not finite or leaves the range of
-  /// GRU states is dropped: that lane goes on as if its J were zero, and the exact prefix still grows with every step.
-  HWY_INLINE void correct(Group& q, T* y, const T* r, const T* jac) const {
+  /// d <- J d + r, y <- y + d, for the stored J and r of a block of steps. A correction that leaves the range of GRU states
+  /// is cut at its border, and one that is NaN is dropped; d is then what was really added. The first state behind the
+  /// exact prefix is corrected by r alone, which never leaves the range: the prefix grows with every Newton step.
+  HWY_INLINE void correct(Group& q, std::size_t steps, T* y, const T* r, const T* jac) const {
     const D d;
     const std::size_t n = kHidden == 0 ? n_ : kHidden;
-    HWY_UNROLL(4)
-    for (std::size_t i = 0; i < n; ++i) {
-      V delta = hn::Load(d, r + i * N);
-      for (std::size_t k = 0; k < n; ++k) {
-        delta = hn::MulAdd(hn::Load(d, jac + (i * n + k) * N), hn::Load(d, q.delta + k * N), delta);
-      }
-      const V old = hn::Load(d, y + i * N);
+    const auto apply = [&](V delta, std::size_t i, T* state) HWY_ATTR {
+      const V bound = hn::Set(d, bound_[i]);
+      const V old = hn::Load(d, state + i * N);
       const V moved = hn::Add(old, delta);
-      const auto good = hn::Le(hn::Abs(moved), hn::Set(d, bound_[i]));
-      hn::Store(hn::IfThenElse(good, moved, old), d, y + i * N);
-      hn::Store(hn::IfThenElseZero(good, delta), d, q.next_delta + i * N);
+      const V inside = hn::Min(hn::Max(moved, hn::Neg(bound)), bound);
+      const V next = hn::IfThenElse(hn::IsNaN(moved), old, inside);
+      hn::Store(next, d, state + i * N);
+      return hn::IfThenElse(hn::Eq(next, moved), delta, hn::Sub(next, old));
+    };
+    if constexpr (kHidden > 0) {  // d stays in registers
+      V delta[kHidden], next[kHidden];
+      HWY_UNROLL(4)
+      for (std::size_t i = 0; i < kHidden; ++i) delta[i] = hn::Load(d, q.delta + i * N);
+      for (std::size_t s = 0; s < steps; ++s, y += n * N, r += n * N, jac += n * n * N) {
+        HWY_UNROLL(4)
+        for (std::size_t i = 0; i < kHidden; ++i) {
+          next[i] = hn::Load(d, r + i * N);
+          HWY_UNROLL(4)
+          for (std::size_t k = 0; k < kHidden; ++k) {
+            next[i] = hn::MulAdd(hn::Load(d, jac + (i * kHidden + k) * N), delta[k], next[i]);
+          }
+          next[i] = apply(next[i], i, y);
+        }
+        HWY_UNROLL(4)
+        for (std::size_t i = 0; i < kHidden; ++i) delta[i] = next[i];
+      }
+      HWY_UNROLL(4)
+      for (std::size_t i = 0; i < kHidden; ++i) hn::Store(delta[i], d, q.delta + i * N);
+    } else {
+      for (std::size_t s = 0; s < steps; ++s, y += n * N, r += n * N, jac += n * n * N) {
+        for (std::size_t i = 0; i < n; ++i) {
+          V delta = hn::Load(d, r + i * N);
+          for (std::size_t k = 0; k < n; ++k) {
+            delta = hn::MulAdd(hn::Load(d, jac + (i * n + k) * N), hn::Load(d, q.delta + k * N), delta);
+          }
+          hn::Store(apply(delta, i, y), d, q.next_delta + i * N);
+        }
+        std::swap(q.delta, q.next_delta);
+      }
     }
-    std::swap(q.delta, q.next_delta);
   }
 
   /// From the sums of `steps` steps: the defects r = f(h) - y, and in place of the sums the factors of the scaled weights
@@ -335,8 +357,52 @@ class NewtonSequence {
     for (std::size_t j = 0; j < kColumns; ++j) hn::Store(sum[j], d, q.next_product + (i * n + j0 + j) * N);
   }
 
-  /// (P, v) <- (J P, J v + r).
-  HWY_INLINE void compose(const Group& q, const T* r, const T* jac) const {
+  /// (P, v) <- (J P, J v + r) for a block of steps.
+  HWY_INLINE void compose(Group& q, std::size_t steps, const T* r, const T* jac) const {
+    const D d;
+    const std::size_t n = kHidden == 0 ? n_ : kHidden;
+    if constexpr (kHidden == 1 || kHidden == 2) {  // P and v stay in registers
+      V product[kHidden * kHidden], offset[kHidden];
+      HWY_UNROLL(4)
+      for (std::size_t e = 0; e < kHidden * kHidden; ++e) product[e] = hn::Load(d, q.product + e * N);
+      HWY_UNROLL(4)
+      for (std::size_t i = 0; i < kHidden; ++i) offset[i] = hn::Load(d, q.offset + i * N);
+      for (std::size_t s = 0; s < steps; ++s, r += n * N, jac += n * n * N) {
+        V next[kHidden * kHidden], sum[kHidden];
+        HWY_UNROLL(4)
+        for (std::size_t i = 0; i < kHidden; ++i) {
+          sum[i] = hn::Load(d, r + i * N);
+          HWY_UNROLL(4)
+          for (std::size_t j = 0; j < kHidden; ++j) next[i * kHidden + j] = hn::Zero(d);
+          HWY_UNROLL(4)
+          for (std::size_t k = 0; k < kHidden; ++k) {
+            const V a = hn::Load(d, jac + (i * kHidden + k) * N);
+            sum[i] = hn::MulAdd(a, offset[k], sum[i]);
+            HWY_UNROLL(4)
+            for (std::size_t j = 0; j < kHidden; ++j) {
+              next[i * kHidden + j] = hn::MulAdd(a, product[k * kHidden + j], next[i * kHidden + j]);
+            }
+          }
+        }
+        HWY_UNROLL(4)
+        for (std::size_t e = 0; e < kHidden * kHidden; ++e) product[e] = next[e];
+        HWY_UNROLL(4)
+        for (std::size_t i = 0; i < kHidden; ++i) offset[i] = sum[i];
+      }
+      HWY_UNROLL(4)
+      for (std::size_t e = 0; e < kHidden * kHidden; ++e) hn::Store(product[e], d, q.product + e * N);
+      HWY_UNROLL(4)
+      for (std::size_t i = 0; i < kHidden; ++i) hn::Store(offset[i], d, q.offset + i * N);
+    } else {
+      for (std::size_t s = 0; s < steps; ++s, r += n * N, jac += n * n * N) {
+        compose_step(q, r, jac);
+        std::swap(q.product, q.next_product);
+        std::swap(q.offset, q.next_offset);
+      }
+    }
+  }
+
+  HWY_INLINE void compose_step(const Group& q, const T* r, const T* jac) const {
     const D d;
     const std::size_t n = kHidden == 0 ? n_ : kHidden;
     HWY_UNROLL(4)
@@ -346,11 +412,12 @@ class NewtonSequence {
         sum = hn::MulAdd(hn::Load(d, jac + (i * n + k) * N), hn::Load(d, q.offset + k * N), sum);
       }
       hn::Store(sum, d, q.next_offset + i * N);
-      if constexpr (kHidden > 0 && kHidden <= 4) {
+      if constexpr (kHidden > 0) {
         compose_columns<kHidden>(q, jac, i, 0);
       } else {
         std::size_t j = 0;
         for (; j + 8 <= n; j += 8) compose_columns<8>(q, jac, i, j);
+        for (; j + 4 <= n; j += 4) compose_columns<4>(q, jac, i, j);
         for (; j < n; ++j) compose_columns<1>(q, jac, i, j);
       }
     }
@@ -372,8 +439,9 @@ class NewtonSequence {
       }
       for (std::size_t i = 0; i < n_; ++i) {
         const T last = q.y[((length_ - 1) * n_ + i) * N + lane];
-        const bool good = std::abs(last + next[i]) <= bound_[i];  // as in correct()
-        d[i] = good ? next[i] : T{0};
+        const T moved = last + next[i];  // cut as in correct()
+        const bool inside = std::abs(moved) <= bound_[i];
+        d[i] = inside ? next[i] : std::isnan(moved) ? T{0} : std::copysign(bound_[i], moved) - last;
         before[i] = last + d[i];
       }
     }
