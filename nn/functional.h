@@ -4,7 +4,9 @@
 ///     auto [loss, grads, aux] = nn::value_and_grad(model, [&] { return cross_entropy(model(x), labels); });
 ///     optimizer.step(model, grads);
 
+#include <algorithm>
 #include <functional>
+#include <memory>
 #include <type_traits>
 
 #include "solvent/autodiff/custom.h"

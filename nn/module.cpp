@@ -10,6 +10,7 @@
 #include "solvent/core/error.h"
 #include "solvent/core/io/safetensors.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
 
@@ -92,16 +93,18 @@ std::string LoadReport::message() const {
 Module::~Module() = default;
 
 ParameterList Module::parameters() {
+  const Collector all(*this);
   ParameterList list;
-  for (auto& [name, slot] : Collector(*this).parameters) list.push_back(slot);
+  for (const auto& [name, slot] : all.parameters) list.push_back(slot);
   return list;
 }
 
 std::vector<std::pair<std::string, Parameter*>> Module::named_parameters() { return Collector(*this).parameters; }
 
 Tensors Module::parameter_values() const {
+  const Collector all(*this);
   Tensors values;
-  for (const auto& [name, slot] : Collector(*this).parameters) values.push_back(slot->value());
+  for (const auto& [name, slot] : all.parameters) values.push_back(slot->value());
   return values;
 }
 
@@ -130,7 +133,7 @@ LoadReport Module::load_state_dict(const StateDict& state, Strict strict) {
     targets[name] = {&slot->value(), [b = slot](const Tensor& t) { b->assign(t); }};
 
   LoadReport report;
-  std::vector<std::pair<const Target*, const Tensor*>> fitting;
+  std::vector<std::pair<const Target*, Tensor>> fitting;
   std::unordered_set<std::string> given;
   for (const auto& [name, value] : state) {
     given.insert(name);
@@ -142,7 +145,7 @@ LoadReport Module::load_state_dict(const StateDict& state, Strict strict) {
       report.mismatched.push_back(fmt::format(
           "{}: got {}, expected {}", name, value.defined() ? describe(value) : "an empty handle", describe(current)));
     } else {
-      fitting.emplace_back(&found->second, &value);
+      fitting.emplace_back(&found->second, solvent::to(value, current.device()));
     }
   }
   for (const auto& [name, slot] : all.parameters)
@@ -155,7 +158,7 @@ LoadReport Module::load_state_dict(const StateDict& state, Strict strict) {
         fmt::format("[load_state_dict] the state dict does not fit the module; nothing was loaded:\n{}\n"
                     "    Make the module with the sizes it was saved with, or load what fits with Strict::no.",
                     report.message()));
-  for (const auto& [target, value] : fitting) target->assign(*value);
+  for (const auto& [target, value] : fitting) target->assign(value);
   return report;
 }
 
@@ -185,7 +188,8 @@ void Module::to(DType dtype) {
 }
 
 void Module::set_training(bool training) {
-  for (Module* module : Collector(*this).modules) module->training_ = training;
+  const Collector all(*this);
+  for (Module* module : all.modules) module->training_ = training;
 }
 
 ParameterList parameters_of(const std::vector<Module*>& modules) {

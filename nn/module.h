@@ -108,7 +108,8 @@ class SOLVENT_API Module {
   /// Parameters and buffers by name.
   [[nodiscard]] StateDict state_dict() const;
   /// Assigns tensors by name after checking all of them, so that a failing call changes nothing. With Strict::no, names
-  /// that match are assigned and the rest is reported. @throws ValueError listing all differences (Strict::yes)
+  /// that match are assigned and the rest is reported. Tensors are moved to the device of their slot.
+  /// @throws ValueError listing all differences (Strict::yes)
   LoadReport load_state_dict(const StateDict& state, Strict strict = Strict::yes);
 
   /// state_dict as a safetensors file, atomically. @throws IoError

@@ -1,7 +1,9 @@
 #include "solvent/nn/checkpoint.h"
 
+#include <csignal>
 #include <filesystem>
-#include <fstream>
+
+#include <sys/resource.h>
 
 #include "solvent/core/io/atomic_file.h"
 #include "solvent/nn/nn.h"
@@ -25,6 +27,27 @@ struct TempFolder {
     std::filesystem::remove_all(path, ignored);
   }
   [[nodiscard]] std::string file(const char* name) const { return (path / name).string(); }
+};
+
+/// Writes beyond `bytes` fail, as on a full disk, for the lifetime of the object.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &previous_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);  // else the write ends the process instead of failing
+    const rlimit limit{bytes, previous_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &previous_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit previous_{};
+  void (*handler_)(int) = nullptr;
 };
 
 /// A model in training.
@@ -96,6 +119,18 @@ TEST_CASE("checkpoint: a failed save leaves the previous file intact", "[nn]") {
   Run other(2);
   CHECK_THROWS_AS(save_checkpoint(path, {{{"model", &run.model}, {"model", &other.model}}, {}}), ValueError);
   CHECK(read_file(path) == before);
+  const bool refused = [&] {
+    const FileSizeLimit limit(256);
+    try {
+      save_checkpoint(path, other.parts());
+      return false;
+    } catch (const IoError&) {
+      return true;
+    }
+  }();
+  CHECK(refused);
+  CHECK(read_file(path) == before);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);  // no temporary file is left
   CHECK_THROWS_AS(save_checkpoint(folder.file("none/c.safetensors"), run.parts()), IoError);
 }
 
