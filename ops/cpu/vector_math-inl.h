@@ -334,40 +334,41 @@ HWY_INLINE V softplus(D d, V x) {
 // --- error function and normal distribution -----------------------------------------------------------------------------
 
 /// e^(x^2/2) Phi(-x) = e^(x^2/2) erfc(x / sqrt(2)) / 2 for x in [0, 13.3] (float) or [0, 37.7] (double), as N(x) / D(x).
-/// All coefficients are positive: no cancellation, every factor is accurate. Maximum relative error: 2^-27.6, 2^-60.
+/// As powers of x all coefficients are positive: no cancellation, every factor is accurate. They are written for powers of
+/// h = -x^2/2, which the caller has: c[2k] and c[2k + 1] carry a factor (-2)^k. Maximum relative error: 2^-27.6, 2^-60.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V scaled_normal_tail(D d, V x) {
+HWY_INLINE V scaled_normal_tail(D d, V x, V h) {
   if constexpr (sizeof(hn::TFromD<D>) == 4) {
-    constexpr double kN[] = {0.5000000024851068, 0.43568667395938016, 0.18130704554360302, 0.03998427551437582,
-                             0.004020207720583687};
+    constexpr double kN[] = {0.5000000024851068, 0.43568667395938016, -0.36261409108720605, -0.07996855102875164,
+                             0.016080830882334748};
     constexpr double kD[] = {
-        1.0, 1.6692582670400664, 1.1944853534743132, 0.4643810955459806, 0.10023309672968027, 0.010077023126124351};
-    return hn::Div(polynomial(d, x, kN), polynomial(d, x, kD));
+        1.0, 1.6692582670400664, -2.3889707069486263, -0.9287621910919612, 0.4009323869187211, 0.040308092504497406};
+    return hn::Div(polynomial(d, x, h, kN), polynomial(d, x, h, kD));
   } else {
     constexpr double kN[] = {0.5,
                              0.8270274673369274,
-                             0.6782112717002042,
-                             0.35626810029589,
-                             0.13151905503574501,
-                             0.035488802533525314,
-                             0.007079313364214053,
-                             0.0010321157810444612,
-                             0.0001056527384543457,
-                             6.905267675497629e-06,
-                             2.2151254361288203e-07};
+                             -1.3564225434004085,
+                             -0.71253620059178,
+                             0.5260762201429801,
+                             0.14195521013410126,
+                             -0.056634506913712426,
+                             -0.00825692624835569,
+                             0.0016904438152695312,
+                             0.00011048428280796206,
+                             -7.088401395612225e-06};
     constexpr double kD[] = {1.0,
                              2.4519394954767204,
-                             2.8127872108640433,
-                             1.9968074614933222,
-                             0.9769879048813467,
-                             0.3468904696298777,
-                             0.09150974889616033,
-                             0.018008928676260874,
-                             0.002604439538881415,
-                             0.0002653873911033531,
-                             1.7308939199331467e-05,
-                             5.552496050053355e-07};
-    return hn::Div(polynomial(d, x, kN), polynomial(d, x, kD));
+                             -5.6255744217280865,
+                             -3.9936149229866444,
+                             3.9079516195253867,
+                             1.3875618785195107,
+                             -0.7320779911692826,
+                             -0.144071429410087,
+                             0.04167103262210264,
+                             0.00424619825765365,
+                             -0.0005538860543786069,
+                             -1.7767987360170736e-05};
+    return hn::Div(polynomial(d, x, h, kN), polynomial(d, x, h, kD));
   }
 }
 
@@ -395,20 +396,30 @@ HWY_INLINE V scaled_erfc(D d, V z) {
   }
 }
 
-/// e^(-x^2/2) for 0 <= x <= kGaussMax, 0 where it is not a normal number. The rounding error of x^2, which the exponential
-/// would magnify, is carried along. Ordered for short latency: this is the critical path of gelu.
+/// h = -x^2/2 rounded, and the rounding error, which an exponential would magnify.
+template <class V>
+struct HalfSquare {
+  V h;
+  V error;
+};
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V gaussian(D d, V x) {
-  using F = Traits<D>;
-  const V rounder = hn::Set(d, F::kRounder + static_cast<hn::TFromD<D>>(F::kBias));
+HWY_INLINE HalfSquare<V> minus_half_square(D d, V x) {
   const V half = hn::Mul(constant(d, -0.5), x);
   const V h = hn::Mul(half, x);
-  const V shifted = hn::MulAdd(h, constant(d, 1.4426950408889634074), rounder);
-  const V error = hn::MulSub(half, x, h);
+  return {h, hn::MulSub(half, x, h)};
+}
+
+/// e^(-x^2/2) for 0 <= x <= kGaussMax, 0 where it is not a normal number. Ordered for short latency: this is the critical
+/// path of gelu.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V gaussian(D d, HalfSquare<V> x) {
+  using F = Traits<D>;
+  const V rounder = hn::Set(d, F::kRounder + static_cast<hn::TFromD<D>>(F::kBias));
+  const V shifted = hn::MulAdd(x.h, constant(d, 1.4426950408889634074), rounder);
   const V n = hn::Sub(shifted, rounder);
   const V scale = power_of_two(d, shifted);  // n = -bias, reached at kGaussMax, gives 0
-  const V low = hn::NegMulAdd(n, hn::Set(d, F::kLn2Lo), error);
-  const V r = hn::Add(hn::NegMulAdd(n, hn::Set(d, F::kLn2Hi), h), low);
+  const V low = hn::NegMulAdd(n, hn::Set(d, F::kLn2Lo), x.error);
+  const V r = hn::Add(hn::NegMulAdd(n, hn::Set(d, F::kLn2Hi), x.h), low);
   const V r2 = hn::Mul(r, r);
   return hn::MulAdd(expm1_quotient(d, r, r2), hn::Mul(scale, r2), hn::MulAdd(scale, r, scale));
 }
@@ -442,7 +453,8 @@ HWY_INLINE V erf(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V gelu(D d, V x) {
   const V t = at_most(d, Traits<D>::kGaussMax, hn::Abs(x));
-  const V product = hn::Mul(hn::Mul(t, scaled_normal_tail(d, t)), gaussian(d, t));
+  const HalfSquare<V> square = minus_half_square(d, t);
+  const V product = hn::Mul(hn::Mul(t, scaled_normal_tail(d, t, square.h)), gaussian(d, square));
   return hn::Sub(at_least(d, 0.0, x), product);
 }
 
@@ -450,8 +462,9 @@ HWY_INLINE V gelu(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V gelu_derivative(D d, V x) {
   const V t = at_most(d, Traits<D>::kGaussMax, hn::Abs(x));
-  const V factor = hn::NegMulAdd(constant(d, 0.39894228040143267794), t, scaled_normal_tail(d, t));
-  const V g = hn::Mul(factor, gaussian(d, t));
+  const HalfSquare<V> square = minus_half_square(d, t);
+  const V factor = hn::NegMulAdd(constant(d, 0.39894228040143267794), t, scaled_normal_tail(d, t, square.h));
+  const V g = hn::Mul(factor, gaussian(d, square));
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), g, hn::Sub(constant(d, 1.0), g));
 }
 
