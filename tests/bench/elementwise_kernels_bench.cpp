@@ -1,26 +1,28 @@
-// Elementwise, row and reduction kernels on 16 M floats with the output reused, each beside a memcpy of 64 MB by as many
-// threads in the same iteration: shared machines change their bandwidth by the minute, so only the ratio means something.
-// Counters (medians over the iterations): GBps (bytes read + written), memcpy_GBps, of_memcpy.
+// Elementwise, row and reduction kernels on 16 M floats, the output reused, each beside a memcpy of one array by as many
+// threads: kernels alone, without tensors and allocation. Ratios are bytes per second over memcpy's (sums: bytes read over
+// memcpy's bytes read and written).
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
-
-#include <benchmark/benchmark.h>
 
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/vector_kernels.h"
+#include "solvent/tests/bench/compare.h"
 
 namespace {
 
 using namespace solvent::cpu;
+using solvent::bench::add_row;
+using solvent::bench::Row;
 
 constexpr std::int64_t kElements = std::int64_t{16} << 20;
+constexpr double kArrayBytes = static_cast<double>(kElements) * sizeof(float);
 
-/// Two inputs and an output, touched once.
+/// Two inputs and an output, aligned to cache lines and touched once.
 struct Arrays {
   Arrays() : storage(static_cast<std::size_t>(3 * kElements + 64)) {
     const auto address = reinterpret_cast<std::uintptr_t>(storage.data());
@@ -38,129 +40,93 @@ struct Arrays {
   float* y;
 };
 
-Arrays& arrays() {
-  static const std::unique_ptr<Arrays> instance = std::make_unique<Arrays>();
-  return *instance;
-}
-
-template <class Body>
-double seconds(const Body& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-/// Runs `kernel`, which moves `bytes`, in turn with memcpy.
-template <class Kernel>
-void against_memcpy(benchmark::State& state, double bytes, const Kernel& kernel) {
-  Arrays& data = arrays();
-  const std::int64_t threads = solvent::num_threads();
-  const std::int64_t share = kElements / threads;
-  kernel(data);
-  std::vector<double> own;
-  std::vector<double> peer;
-  for (auto _ : state) {
-    peer.push_back(seconds([&] {
+/// A row whose kernel moves `bytes` and must reach `at_least` of memcpy's bandwidth (0: reported only).
+bool add_kernel(const std::string& name, double bytes, double at_least, std::function<void(Arrays&)> kernel) {
+  return add_row("kernels/" + name, [=] {
+    const auto data = std::make_shared<Arrays>();
+    Row row;
+    row.bytes = bytes;
+    row.run = [=] {
+      kernel(*data);
+      benchmark::ClobberMemory();
+    };
+    solvent::bench::Peer peer;
+    peer.name = "memcpy";
+    peer.at_least = at_least;
+    peer.scale = bytes / (2 * kArrayBytes);
+    peer.run = [data] {
+      const std::int64_t threads = solvent::num_threads();
       solvent::parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
-        std::memcpy(data.y + begin * share, data.a + begin * share,
-                    static_cast<std::size_t>((end - begin) * share) * sizeof(float));
+        const std::int64_t first = kElements * begin / threads;
+        const std::int64_t last = kElements * end / threads;
+        std::memcpy(data->y + first, data->a + first, static_cast<std::size_t>(last - first) * sizeof(float));
       });
-    }));
-    own.push_back(seconds([&] { kernel(data); }));
-    state.SetIterationTime(own.back());
-    benchmark::ClobberMemory();
-  }
-  const double copied = 2.0 * static_cast<double>(threads * share) * sizeof(float);
-  const double rate = bytes / median(own);
-  const double peer_rate = copied / median(peer);
-  state.counters["GBps"] = rate * 1e-9;
-  state.counters["memcpy_GBps"] = peer_rate * 1e-9;
-  state.counters["of_memcpy"] = rate / peer_rate;
+      benchmark::ClobberMemory();
+    };
+    row.peers = {peer};
+    return row;
+  });
 }
 
-constexpr double kArrayBytes = static_cast<double>(kElements) * sizeof(float);
+bool add_unary(const std::string& name, UnaryFn fn, double at_least) {
+  return add_kernel(name, 2 * kArrayBytes, at_least, [fn](Arrays& data) { unary(fn, data.a, data.y, kElements); });
+}
 
-void unary_bench(benchmark::State& state, UnaryFn fn) {
-  against_memcpy(state, 2 * kArrayBytes, [fn](Arrays& data) { unary(fn, data.a, data.y, kElements); });
-}
-void binary_bench(benchmark::State& state, BinaryFn fn) {
-  against_memcpy(state, 3 * kArrayBytes, [fn](Arrays& data) { binary(fn, data.a, 1, data.b, 1, data.y, kElements); });
-}
-void softmax_bench(benchmark::State& state) {
-  const std::int64_t cols = state.range(0);
-  against_memcpy(state, 2 * kArrayBytes, [cols](Arrays& data) { softmax(data.a, data.y, kElements / cols, cols); });
-}
-void log_softmax_bench(benchmark::State& state) {
-  const std::int64_t cols = state.range(0);
-  against_memcpy(state, 2 * kArrayBytes, [cols](Arrays& data) { log_softmax(data.a, data.y, kElements / cols, cols); });
+bool add_softmax(std::int64_t cols) {
+  return add_kernel("softmax_" + std::to_string(cols), 2 * kArrayBytes, 0,
+                    [cols](Arrays& data) { softmax(data.a, data.y, kElements / cols, cols); });
 }
 
 constexpr std::int64_t kNormRows = 16384;
 constexpr std::int64_t kNormCols = 768;
 constexpr double kNormBytes = static_cast<double>(kNormRows * kNormCols) * sizeof(float);
 
-void layer_norm_bench(benchmark::State& state) {
-  std::vector<float> mean(kNormRows);
-  std::vector<float> rstd(kNormRows);
-  against_memcpy(state, 2 * kNormBytes, [&](Arrays& data) {
+bool add_layer_norm() {
+  const auto statistics = std::make_shared<std::vector<float>>(2 * kNormRows);
+  return add_kernel("layer_norm_16384x768", 2 * kNormBytes, 0.7, [statistics](Arrays& data) {
     const float* none = nullptr;
-    layer_norm(data.a, none, none, 1e-5, data.y, mean.data(), rstd.data(), kNormRows, kNormCols);
+    float* mean = statistics->data();
+    layer_norm(data.a, none, none, 1e-5, data.y, mean, mean + kNormRows, kNormRows, kNormCols);
   });
 }
-void layer_norm_backward_bench(benchmark::State& state) {
-  std::vector<float> mean(kNormRows);
-  std::vector<float> rstd(kNormRows, 1.0f);
-  std::vector<float> scale(kNormCols, 1.0f);
-  std::vector<float> g_scale(kNormCols);
-  std::vector<float> g_shift(kNormCols);
-  against_memcpy(state, 3 * kNormBytes, [&](Arrays& data) {
-    layer_norm_backward(data.b, data.a, mean.data(), rstd.data(), scale.data(), data.y, g_scale.data(), g_shift.data(),
+
+bool add_layer_norm_backward() {
+  const auto statistics = std::make_shared<std::vector<float>>(2 * kNormRows, 0.5f);
+  const auto affine = std::make_shared<std::vector<float>>(3 * kNormCols, 1.0f);
+  return add_kernel("layer_norm_backward_16384x768", 3 * kNormBytes, 0, [=](Arrays& data) {
+    const float* mean = statistics->data();
+    float* scale = affine->data();
+    layer_norm_backward(data.b, data.a, mean, mean + kNormRows, scale, data.y, scale + kNormCols, scale + 2 * kNormCols,
                         kNormRows, kNormCols);
   });
 }
 
-/// Sum of kElements as (outer, n, inner) over the middle axis; bytes read only.
-void sum_bench(benchmark::State& state) {
-  const std::int64_t n = state.range(0);
-  const std::int64_t inner = state.range(1);
-  std::vector<float> y(static_cast<std::size_t>(kElements / n));
-  against_memcpy(state, kArrayBytes,
-                 [&](Arrays& data) { reduce(ReduceFn::sum, data.a, kElements / (n * inner), n, inner, y.data()); });
+/// Sum of all elements as (outer, n, inner) over the middle axis.
+bool add_sum(const std::string& name, std::int64_t n, std::int64_t inner, double at_least) {
+  return add_kernel(name, kArrayBytes, at_least,
+                    [=](Arrays& data) { reduce(ReduceFn::sum, data.a, kElements / (n * inner), n, inner, data.y); });
 }
 
-/// Serial exponential of arrays that fit in the nearest cache: the price of small tensors.
-void small_exp_bench(benchmark::State& state) {
-  const std::int64_t n = state.range(0);
-  std::vector<float> x(static_cast<std::size_t>(n), 0.5f);
-  std::vector<float> y(x.size());
-  for (auto _ : state) {
-    unary(UnaryFn::exp, x.data(), y.data(), n);
-    benchmark::DoNotOptimize(y.data());
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations() * n);
-}
-
-BENCHMARK_CAPTURE(binary_bench, add, BinaryFn::add)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, exp, UnaryFn::exp)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, log, UnaryFn::log)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, tanh, UnaryFn::tanh)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, sigmoid, UnaryFn::sigmoid)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, gelu, UnaryFn::gelu)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, gelu_tanh, UnaryFn::gelu_tanh)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, softplus, UnaryFn::softplus)->UseManualTime();
-BENCHMARK_CAPTURE(unary_bench, sin, UnaryFn::sin)->UseManualTime();
-BENCHMARK(softmax_bench)->Arg(10)->Arg(1000)->Arg(50000)->UseManualTime();
-BENCHMARK(log_softmax_bench)->Arg(1000)->UseManualTime();
-BENCHMARK(layer_norm_bench)->UseManualTime();
-BENCHMARK(layer_norm_backward_bench)->UseManualTime();
-BENCHMARK(sum_bench)->Args({kElements, 1})->Args({1024, 1})->Args({16384, 1024})->Args({1024, 16})->UseManualTime();
-BENCHMARK(small_exp_bench)->Arg(8)->Arg(64)->Arg(1024);
+[[maybe_unused]] const bool kRegistered[] = {
+    add_kernel("add", 3 * kArrayBytes, 0.8,
+               [](Arrays& data) { binary(BinaryFn::add, data.a, 1, data.b, 1, data.y, kElements); }),
+    add_unary("exp", UnaryFn::exp, 0.8),
+    add_unary("tanh", UnaryFn::tanh, 0.8),
+    add_unary("sigmoid", UnaryFn::sigmoid, 0.8),
+    add_unary("gelu", UnaryFn::gelu, 0.8),
+    add_unary("gelu_tanh", UnaryFn::gelu_tanh, 0),
+    add_unary("log", UnaryFn::log, 0),
+    add_unary("softplus", UnaryFn::softplus, 0),
+    add_unary("sin", UnaryFn::sin, 0),
+    add_softmax(10),
+    add_softmax(1000),
+    add_softmax(50000),
+    add_layer_norm(),
+    add_layer_norm_backward(),
+    add_sum("sum_all", kElements, 1, 0.8),
+    add_sum("sum_rows_1024", 1024, 1, 0),
+    add_sum("sum_columns_16384x1024", 16384, 1024, 0),
+    add_sum("sum_narrow_columns_16", 1048576, 16, 0),
+};
 
 }  // namespace

@@ -203,7 +203,9 @@ TEMPLATE_TEST_CASE("row kernels: softmax family and its cotangents", "[vector]",
   using T = TestType;
   using W = Wide<T>;
   for_each_target([&](bool) {
-    for (const auto [rows, cols] : kMatrices) {
+    for (const auto& matrix : kMatrices) {
+      const std::size_t rows = matrix[0];
+      const std::size_t cols = matrix[1];
       INFO(rows << " x " << cols);
       const std::int64_t m = length(rows), n = length(cols);
       const std::vector<T> x = random_vector<T>(rows * cols, 1, -8.0, 8.0);
@@ -300,8 +302,10 @@ TEMPLATE_TEST_CASE("row kernels: layer_norm and its cotangents", "[vector]", flo
   using W = Wide<T>;
   const double eps = 1e-5;
   for_each_target([&](bool) {
-    for (const auto [rows, cols] :
+    for (const auto& matrix :
          std::vector<std::array<std::size_t, 2>>{{1, 8}, {3, 10}, {200, 33}, {600, 100}, {3, 4097}}) {
+      const std::size_t rows = matrix[0];
+      const std::size_t cols = matrix[1];
       INFO(rows << " x " << cols);
       const std::int64_t m = length(rows), n = length(cols);
       const std::vector<T> x = random_vector<T>(rows * cols, 1, -2.0, 5.0);

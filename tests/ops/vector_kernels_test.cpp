@@ -384,7 +384,7 @@ TEMPLATE_TEST_CASE("vector kernels: comparisons, predicates and selection", "[ve
       for (std::size_t i = 0; i < n; ++i)
         y[i] = static_cast<std::uint8_t>(i % 5 == 0 ? 0 : i % 3);  // 2 is true as well
       std::vector<T> z(n + 1, T{9});
-      for (int mode = 0; mode < 8 && n > 0; ++mode) {
+      for (std::size_t mode = 0; mode < 8 && n > 0; ++mode) {
         const std::size_t sc = mode & 1, sa = (mode >> 1) & 1, sb = mode >> 2;
         select(y.data(), length(sc), a.data(), length(sa), b.data(), length(sb), z.data(), length(n));
         for (std::size_t i = 0; i < n; ++i) {
