@@ -8,6 +8,7 @@
 #include "solvent/ops/cpu/linalg_kernels.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "solvent/core/engine/gemm.h"
 #include "solvent/core/engine/iterate.h"
@@ -55,35 +56,52 @@ Tensor dense_matrices(const Tensor& t) {
 // y = A x for `batch` matrices of at most kTinyMatrix elements, in a fixed order of additions.
 constexpr std::int64_t kTinyMatrix = 64;
 
-template <class T, int kCols>
-void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_t row_stride, std::int64_t col_stride,
-                   const T* x, std::int64_t x_stride, T* y) {
-  const std::int64_t count = kCols > 0 ? kCols : cols;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const T* row = a + i * row_stride;
-    T sum = row[0] * x[0];
-    for (std::int64_t j = 1; j < count; ++j) sum += row[j * col_stride] * x[j * x_stride];
-    y[i] = sum;
+// kSize > 0: square of that size, everything in registers.
+template <class T, int kSize, bool kTransposed>
+void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld, const T* x, std::int64_t x_stride, T* y) {
+  if constexpr (kSize > 0) {
+    T v[kSize];
+    T sum[kSize];
+    for (int j = 0; j < kSize; ++j) v[j] = x[j * x_stride];
+    for (int i = 0; i < kSize; ++i) sum[i] = (kTransposed ? a[i] : a[i * ld]) * v[0];
+    for (int j = 1; j < kSize; ++j)
+      for (int i = 0; i < kSize; ++i) sum[i] += (kTransposed ? a[j * ld + i] : a[i * ld + j]) * v[j];
+    for (int i = 0; i < kSize; ++i) y[i] = sum[i];
+  } else {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      T sum = (kTransposed ? a[i] : a[i * ld]) * x[0];
+      for (std::int64_t j = 1; j < cols; ++j) sum += (kTransposed ? a[j * ld + i] : a[i * ld + j]) * x[j * x_stride];
+      y[i] = sum;
+    }
   }
+}
+
+template <class T, int kSize, bool kTransposed>
+void tiny_batch(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld, std::int64_t step_a,
+                const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
+  parallel_for(batch, (1 << 16) / (rows * cols), [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      matrix_vector<T, kSize, kTransposed>(rows, cols, a + i * step_a, ld, x + i * step_x, x_stride, y + i * rows);
+  });
 }
 
 template <class T>
 void tiny_vectors(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, const Layout& la, std::int64_t step_a,
                   const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
-  const std::int64_t row_stride = la.transposed ? 1 : la.ld;
-  const std::int64_t col_stride = la.transposed ? la.ld : 1;
-  const auto run = [&](auto kernel) {
-    parallel_for(batch, (1 << 15) / (rows * cols), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        kernel(rows, cols, a + i * step_a, row_stride, col_stride, x + i * step_x, x_stride, y + i * rows);
-    });
+  const auto run = [&](auto size) {
+    constexpr int kSize = decltype(size)::value;
+    if (la.transposed) {
+      tiny_batch<T, kSize, true>(batch, rows, cols, a, la.ld, step_a, x, x_stride, step_x, y);
+    } else {
+      tiny_batch<T, kSize, false>(batch, rows, cols, a, la.ld, step_a, x, x_stride, step_x, y);
+    }
   };
+  if (rows != cols) return run(std::integral_constant<int, 0>{});
   switch (cols) {
-    case 2: return run(matrix_vector<T, 2>);
-    case 3: return run(matrix_vector<T, 3>);
-    case 4: return run(matrix_vector<T, 4>);
-    case 8: return run(matrix_vector<T, 8>);
-    default: return run(matrix_vector<T, 0>);
+    case 2: return run(std::integral_constant<int, 2>{});
+    case 3: return run(std::integral_constant<int, 3>{});
+    case 4: return run(std::integral_constant<int, 4>{});
+    default: return run(std::integral_constant<int, 0>{});
   }
 }
 
