@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "solvent/core/build_info.h"
+#include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/experiments/common/batch_tensors.h"
 #include "solvent/experiments/common/datasets.h"
@@ -120,7 +121,14 @@ class Trainer {
   }
 
   void save(const std::string& path) { nn::save_checkpoint(path, parts(), {{"experiment", "deer classify"}}); }
-  void load(const std::string& path) { nn::load_checkpoint(path, parts()); }
+  /// @throws DataError for a file that is damaged or belongs to other settings; nothing has changed then
+  void load(const std::string& path) {
+    try {
+      nn::load_checkpoint(path, parts());
+    } catch (const IoError& e) {
+      throw DataError(std::string(e.what()) + ". The run cannot go on from it: start again without --resume.");
+    }
+  }
 
   [[nodiscard]] std::int64_t steps() const { return optimizer_.steps(); }
   [[nodiscard]] std::int64_t num_parameters() const { return model_.num_parameters(); }
@@ -346,11 +354,12 @@ void describe(ClassifySettings& s, Options& o) {
                                              {"layers", "1"}, {"steps", "6"}, {"batch-size", "4"}, {"eval-every", "3"},
                                              {"checkpoint-every", "2"}, {"parity-steps", "6"}, {"learning-rate", "0.003"}});
   o.preset("demo", "about a minute on two cores", {{"method", "shooting"}, {"hidden", "16"}, {"layers", "2"}, {"batch-size", "10"},
-                                                   {"steps", "400"}, {"learning-rate", "0.005"}, {"final-rate-factor", "0.05"},
-                                                   {"log-scale", "true"}, {"eval-every", "50"}, {"parity-steps", "50"}, {"pool", "5"}});
+                                                   {"steps", "500"}, {"learning-rate", "0.004"}, {"warmup-steps", "200"},
+                                                   {"final-rate-factor", "0.05"}, {"log-scale", "true"}, {"eval-every", "100"},
+                                                   {"parity-steps", "50"}, {"pool", "5"}});
   o.preset("quick", "some minutes on two cores", {{"method", "shooting"}, {"hidden", "16"}, {"layers", "2"}, {"batch-size", "10"},
-                                                  {"steps", "1000"}, {"learning-rate", "0.005"}, {"final-rate-factor", "0.05"},
-                                                  {"log-scale", "true"}, {"eval-every", "100"}});
+                                                  {"steps", "1500"}, {"learning-rate", "0.004"}, {"warmup-steps", "200"},
+                                                  {"final-rate-factor", "0.05"}, {"log-scale", "true"}, {"eval-every", "100"}});
   o.preset("paper", "sizes and rate of the paper (EigenWorms needs its files)", {{"dataset", "eigenworms"}, {"hidden", "32"},
                                                                               {"layers", "5"}, {"batch-size", "4"},
                                                                               {"learning-rate", "3e-5"}, {"steps", "16425"}});

@@ -12,7 +12,7 @@ struct ClassifySettings {
   std::int64_t hidden = 32, layers = 5;
   std::string method = "deer";
   std::int64_t window = 0;
-  double atol = 1e-5, rtol = 1e-4;
+  double atol = 1e-6, rtol = 1e-6;
   std::int64_t max_iterations = 200;
   std::int64_t steps = 1000, batch_size = 4, eval_batch_size = 25;
   double learning_rate = 3e-5, clip_norm = 1.0, final_rate_factor = 1.0;
