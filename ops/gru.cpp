@@ -55,7 +55,7 @@ struct GradAttrs : AttrsBase<GradAttrs> {
 
 // Everything about one evaluation of the cell at states h (T, B, H) and inputs (T, B, I).
 struct Cell {
-  Tensor h;        // previous states
+  Tensor h;           // previous states
   Tensor r, z, q, c;  // gates; q = W_hn h + b_hn, c = candidate
 };
 
@@ -83,10 +83,10 @@ Cell evaluate(const Tensor& xs, Tensor h, const Tensor& w_ih, const Tensor& w_hh
 
 // Derivatives of h' = (1 - z) c + z h with respect to what enters the gates.
 struct Slopes {
-  Tensor z;        // d h' / d (pre-activation of z) = (h - c) z (1 - z)
-  Tensor n;        // d h' / d (pre-activation of the candidate) = (1 - z) (1 - c^2)
-  Tensor r;        // d h' / d (pre-activation of r) = n q r (1 - r)
-  Tensor q;        // d h' / d q = n r
+  Tensor z;  // d h' / d (pre-activation of z) = (h - c) z (1 - z)
+  Tensor n;  // d h' / d (pre-activation of the candidate) = (1 - z) (1 - c^2)
+  Tensor r;  // d h' / d (pre-activation of r) = n q r (1 - r)
+  Tensor q;  // d h' / d q = n r
 };
 
 Slopes slopes(const Cell& cell) {
@@ -158,13 +158,13 @@ TensorVec grad_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return TensorVec(composed.pullback(Tensors(cotangents.begin(), cotangents.end())));
 }
 
-constinit const OpDef kGruSequenceGrad{.name = "gru_sequence_grad",
-                                       .cpu = grad_kernel,
-                                       .jvp = grad_jvp,
-                                       .vjp = grad_vjp,
-                                       .inputs = {Save::data, Save::data, Save::data, Save::data, Save::data, Save::data,
-                                                  Save::data, Save::data},
-                                       .num_saves = 8};
+constinit const OpDef kGruSequenceGrad{
+    .name = "gru_sequence_grad",
+    .cpu = grad_kernel,
+    .jvp = grad_jvp,
+    .vjp = grad_vjp,
+    .inputs = {Save::data, Save::data, Save::data, Save::data, Save::data, Save::data, Save::data, Save::data},
+    .num_saves = 8};
 
 // --- gru_sequence -----------------------------------------------------------------------------------------------------------
 
@@ -275,13 +275,13 @@ constinit const OpDef kGruSequence{.name = "gru_sequence",
 
 constinit const OpDef* const kGruFamily[] = {&kGruSequence, &kGruSequenceGrad};
 
-[[noreturn]] void throw_shapes(const Tensor& xs, const Tensor& h0, const Tensor& w_ih, const Tensor& w_hh, const Tensor& b,
-                               const Tensor& b_hn) {
-  throw ShapeError(
-      fmt::format("[gru_sequence] got xs {}, h0 {}, w_ih {}, w_hh {}, b {}, b_hn {}; expected xs (T, B, I) with T >= 1, h0 (B, "
-                  "H) with H >= 1, w_ih (3H, I), w_hh (3H, H), b (3H), b_hn (H). Weights are (out, in); pass mT(w) otherwise.",
-                  to_string(xs.shape()), to_string(h0.shape()), to_string(w_ih.shape()), to_string(w_hh.shape()),
-                  to_string(b.shape()), to_string(b_hn.shape())));
+[[noreturn]] void throw_shapes(const Tensor& xs, const Tensor& h0, const Tensor& w_ih, const Tensor& w_hh,
+                               const Tensor& b, const Tensor& b_hn) {
+  throw ShapeError(fmt::format(
+      "[gru_sequence] got xs {}, h0 {}, w_ih {}, w_hh {}, b {}, b_hn {}; expected xs (T, B, I) with T >= 1, h0 (B, "
+      "H) with H >= 1, w_ih (3H, I), w_hh (3H, H), b (3H), b_hn (H). Weights are (out, in); pass mT(w) otherwise.",
+      to_string(xs.shape()), to_string(h0.shape()), to_string(w_ih.shape()), to_string(w_hh.shape()),
+      to_string(b.shape()), to_string(b_hn.shape())));
 }
 
 }  // namespace
@@ -300,12 +300,14 @@ Tensor gru_sequence(Tensor xs, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor b, Te
   const std::int64_t input = xs.size(2);
   const std::int64_t hidden = h0.size(1);
   if (steps < 1 || hidden < 1 || h0.size(0) != batch || !(w_ih.shape() == Shape{3 * hidden, input}) ||
-      !(w_hh.shape() == Shape{3 * hidden, hidden}) || !(b.shape() == Shape{3 * hidden}) || !(b_hn.shape() == Shape{hidden}))
+      !(w_hh.shape() == Shape{3 * hidden, hidden}) || !(b.shape() == Shape{3 * hidden}) ||
+      !(b_hn.shape() == Shape{hidden}))
     throw_shapes(xs, h0, w_ih, w_hh, b, b_hn);
   ForwardAttrs attrs;
   const auto gate_bytes = steps * batch * 4 * hidden * static_cast<std::int64_t>(size_of(xs.dtype()));
   Tensor in[] = {std::move(xs), std::move(h0), std::move(w_ih), std::move(w_hh), std::move(b), std::move(b_hn)};
-  const bool differentiated = std::any_of(std::begin(in), std::end(in), [](const Tensor& t) { return is_differentiated(t); });
+  const bool differentiated =
+      std::any_of(std::begin(in), std::end(in), [](const Tensor& t) { return is_differentiated(t); });
   attrs.keep_gates = differentiated && gate_bytes <= kMaxGateBytes;
   return std::move(apply(kGruSequence, in, &attrs)[0]);
 }

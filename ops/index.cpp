@@ -18,20 +18,23 @@ namespace solvent {
 namespace {
 
 [[noreturn]] void throw_index_dtype(const char* op, DType dtype) {
-  throw DtypeError(fmt::format("[{}] got an index of type {}; expected int64. Use cast(index, int64).", op, to_string(dtype)));
+  throw DtypeError(
+      fmt::format("[{}] got an index of type {}; expected int64. Use cast(index, int64).", op, to_string(dtype)));
 }
 
 [[noreturn]] void throw_index_value(const char* op, std::int64_t value, std::int64_t position, std::int64_t size,
                                     const char* what) {
-  throw ValueError(fmt::format("[{}] got index {} at position {} (row-major); expected values in [0, {}), {}. Negative "
-                               "indices do not count from the end here.",
-                               op, value, position, size, what));
+  throw ValueError(
+      fmt::format("[{}] got index {} at position {} (row-major); expected values in [0, {}), {}. Negative "
+                  "indices do not count from the end here.",
+                  op, value, position, size, what));
 }
 
 [[noreturn]] void throw_index_shape(const char* op, const Tensor& x, const Tensor& index, std::int64_t axis) {
-  throw ShapeError(fmt::format("[{}] got x of shape {} and index of shape {} with axis {}; expected the same rank and, on "
-                               "the other axes, equal extents or 1. Use reshape or index_select.",
-                               op, to_string(x.shape()), to_string(index.shape()), axis));
+  throw ShapeError(
+      fmt::format("[{}] got x of shape {} and index of shape {} with axis {}; expected the same rank and, on "
+                  "the other axes, equal extents or 1. Use reshape or index_select.",
+                  op, to_string(x.shape()), to_string(index.shape()), axis));
 }
 
 void check_dtype(const char* op, const Tensor& index) {
@@ -171,8 +174,9 @@ Tensor scatter_add(Tensor x, Tensor index, std::int64_t axis, std::int64_t size)
   const int at = normalise_axis("scatter_add", axis, x.rank());
   check_dtype("scatter_add", index);
   if (x.dtype() == boolean || x.dtype() == uint8)
-    throw DtypeError(fmt::format("[scatter_add] got {}; expected float32, float64 or int64, which can be added. Use cast.",
-                                 to_string(x.dtype())));
+    throw DtypeError(
+        fmt::format("[scatter_add] got {}; expected float32, float64 or int64, which can be added. Use cast.",
+                    to_string(x.dtype())));
   if (size < 0)
     throw ValueError(fmt::format("[scatter_add] got size {}; expected the extent of the result, at least 0.", size));
   check_range("scatter_add", index, size, "the size given");
@@ -185,9 +189,10 @@ Tensor index_select(Tensor x, Tensor index, std::int64_t axis) {
   const int at = normalise_axis("index_select", axis, x.rank());
   check_dtype("index_select", index);
   if (index.rank() != 1)
-    throw ShapeError(fmt::format("[index_select] got an index of shape {}; expected one axis. Use gather for one index per "
-                                 "element.",
-                                 to_string(index.shape())));
+    throw ShapeError(
+        fmt::format("[index_select] got an index of shape {}; expected one axis. Use gather for one index per "
+                    "element.",
+                    to_string(index.shape())));
   const std::int64_t size = x.shape()[at];
   check_range("index_select", index, size, "the extent of x along the axis");
   Shape shape = Dims::filled(x.rank(), 1);

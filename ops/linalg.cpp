@@ -27,15 +27,17 @@ namespace {
     throw ShapeError(fmt::format("[matmul] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
                                  to_string(a.shape()), to_string(b.shape())));
   const bool transposed = b.rank() >= 2 && b.size(-1) == a.size(-1);
-  throw ShapeError(fmt::format("[matmul] got a {} and b {}; expected a.shape[-1] == b.shape[{}].{}", to_string(a.shape()),
-                               to_string(b.shape()), b.rank() == 1 ? -1 : -2,
-                               transposed ? " If b holds (out, in) weights, pass mT(b)." : " Check the order of operands."));
+  throw ShapeError(
+      fmt::format("[matmul] got a {} and b {}; expected a.shape[-1] == b.shape[{}].{}", to_string(a.shape()),
+                  to_string(b.shape()), b.rank() == 1 ? -1 : -2,
+                  transposed ? " If b holds (out, in) weights, pass mT(b)." : " Check the order of operands."));
 }
 
 [[noreturn]] void throw_lead(const char* op, const Tensor& a, const Tensor& b) {
-  throw ShapeError(fmt::format("[{}] got a {} and b {}; expected leading axes that broadcast (equal extents or 1, counted "
-                               "from the right). Use reshape or unsqueeze.",
-                               op, to_string(a.shape()), to_string(b.shape())));
+  throw ShapeError(
+      fmt::format("[{}] got a {} and b {}; expected leading axes that broadcast (equal extents or 1, counted "
+                  "from the right). Use reshape or unsqueeze.",
+                  op, to_string(a.shape()), to_string(b.shape())));
 }
 
 Shape leading(const Tensor& t, int inner) {
@@ -224,9 +226,10 @@ Tensor solve(Tensor a, Tensor b) {
   detail::check_same_dtype("solve", a, b);
   detail::check_floating("solve", a);
   if (a.rank() < 2 || b.rank() < 2 || a.size(-1) != a.size(-2) || a.size(-1) != b.size(-2))
-    throw ShapeError(fmt::format("[solve] got a {} and b {}; expected a (..., n, n) and b (..., n, k). For one vector use "
-                                 "unsqueeze(b, -1).",
-                                 to_string(a.shape()), to_string(b.shape())));
+    throw ShapeError(
+        fmt::format("[solve] got a {} and b {}; expected a (..., n, n) and b (..., n, k). For one vector use "
+                    "unsqueeze(b, -1).",
+                    to_string(a.shape()), to_string(b.shape())));
   align_leading("solve", a, b);
   return apply1(kSolve, nullptr, std::move(a), std::move(b));
 }

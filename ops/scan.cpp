@@ -38,11 +38,11 @@ constexpr std::int64_t kMaxBlock = 4;
 enum Layout : int { diagonal = 3, dense = 4, blocks = 5 };
 
 [[noreturn]] void throw_shapes(const char* op, const Tensor& a, const Tensor& b, const Tensor* h0) {
-  throw ShapeError(fmt::format("[{}] got a {}, b {}{}; expected a (T, B, n, n), (T, B, n) or (T, B, n/k, k, k) with k <= {}, b "
-                               "(..., T, B, n){}, and T >= 1. Use permute to bring time first.",
-                               op, to_string(a.shape()), to_string(b.shape()),
-                               h0 ? fmt::format(" and h0 {}", to_string(h0->shape())) : "", kMaxBlock,
-                               h0 ? " and h0 (..., B, n)" : ""));
+  throw ShapeError(fmt::format(
+      "[{}] got a {}, b {}{}; expected a (T, B, n, n), (T, B, n) or (T, B, n/k, k, k) with k <= {}, b "
+      "(..., T, B, n){}, and T >= 1. Use permute to bring time first.",
+      op, to_string(a.shape()), to_string(b.shape()), h0 ? fmt::format(" and h0 {}", to_string(h0->shape())) : "",
+      kMaxBlock, h0 ? " and h0 (..., B, n)" : ""));
 }
 
 bool matrices_fit(const Tensor& a, const Tensor& b) {
@@ -90,7 +90,8 @@ Tensor outer_like(const Tensor& u, const Tensor& v, const Shape& a_shape) {
 // v_{t-1}: `first`, then all but the last step.
 Tensor shifted_down(const Tensor& v, Tensor first) {
   const std::int64_t steps = v.size(kTimeAxis);
-  return concat({unsqueeze(std::move(first), kTimeAxis), detail::slice_exact(v, kTimeAxis, 0, steps - 1, 1)}, kTimeAxis);
+  return concat({unsqueeze(std::move(first), kTimeAxis), detail::slice_exact(v, kTimeAxis, 0, steps - 1, 1)},
+                kTimeAxis);
 }
 
 // v_{t+1}, 0 after the last step.

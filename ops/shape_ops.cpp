@@ -36,9 +36,10 @@ constexpr std::int64_t kMaxPieces = 1 << 24;  // outputs of one operation: a gua
 }
 
 [[noreturn]] void throw_pad(std::int64_t before, std::int64_t after) {
-  throw ValueError(fmt::format("[pad] got before = {} and after = {}; expected counts of at least 0. Use slice to remove "
-                               "elements.",
-                               before, after));
+  throw ValueError(
+      fmt::format("[pad] got before = {} and after = {}; expected counts of at least 0. Use slice to remove "
+                  "elements.",
+                  before, after));
 }
 
 [[noreturn]] void throw_no_tensors(const char* op) {
@@ -46,15 +47,16 @@ constexpr std::int64_t kMaxPieces = 1 << 24;  // outputs of one operation: a gua
 }
 
 [[noreturn]] void throw_join_shapes(const char* op, const Tensor& first, const Tensor& other, std::size_t i) {
-  throw ShapeError(fmt::format("[{}] got tensor 0 of shape {} and tensor {} of shape {}; expected equal shapes{}. Use "
-                               "broadcast_to, reshape or pad first.",
-                               op, to_string(first.shape()), i, to_string(other.shape()),
-                               std::string_view(op) == "concat" ? " on every axis but the joined one" : ""));
+  throw ShapeError(
+      fmt::format("[{}] got tensor 0 of shape {} and tensor {} of shape {}; expected equal shapes{}. Use "
+                  "broadcast_to, reshape or pad first.",
+                  op, to_string(first.shape()), i, to_string(other.shape()),
+                  std::string_view(op) == "concat" ? " on every axis but the joined one" : ""));
 }
 
 [[noreturn]] void throw_join_dtypes(const char* op, const Tensor& first, const Tensor& other, std::size_t i) {
-  throw DtypeError(fmt::format("[{}] got {} and (tensor {}) {}; expected one dtype. Convert one with cast(x, dtype).", op,
-                               to_string(first.dtype()), i, to_string(other.dtype())));
+  throw DtypeError(fmt::format("[{}] got {} and (tensor {}) {}; expected one dtype. Convert one with cast(x, dtype).",
+                               op, to_string(first.dtype()), i, to_string(other.dtype())));
 }
 
 [[noreturn]] void throw_rank(const char* op, const Shape& shape, int least) {
@@ -144,9 +146,7 @@ struct JoinAttrs : AttrsBase<JoinAttrs> {
 struct SplitAttrs : AttrsBase<SplitAttrs> {
   std::int64_t axis = -1;
   std::vector<std::int64_t> sizes;
-  [[nodiscard]] std::string describe() const override {
-    return fmt::format("axis={} pieces={}", axis, sizes.size());
-  }
+  [[nodiscard]] std::string describe() const override { return fmt::format("axis={} pieces={}", axis, sizes.size()); }
 };
 
 Tensors split_exact(Tensor x, std::vector<std::int64_t> sizes, std::int64_t axis);
@@ -387,8 +387,9 @@ Tensors unstack(Tensor x, std::int64_t axis) {
   const std::int64_t count = x.shape()[at];
   if (count == 0) return {};
   if (count > kMaxPieces)
-    throw ShapeError(fmt::format("[unstack] got axis {} of extent {}; expected at most {} pieces. Use slice for blocks.",
-                                 axis, count, kMaxPieces));
+    throw ShapeError(
+        fmt::format("[unstack] got axis {} of extent {}; expected at most {} pieces. Use slice for blocks.", axis,
+                    count, kMaxPieces));
   JoinAttrs attrs;
   attrs.axis = from_right(at, x.rank());
   Tensor in[] = {std::move(x)};
@@ -404,10 +405,10 @@ Tensors split(Tensor x, const std::vector<std::int64_t>& sizes, std::int64_t axi
     total += size;
   }
   if (!valid || total != x.shape()[at])
-    throw ShapeError(fmt::format("[split] got sizes {} for axis {} of extent {}; expected sizes of at least 0 that add up "
-                                 "to the extent.",
-                                 to_string(Dims(std::span(sizes).first(std::min<std::size_t>(sizes.size(), kMaxRank)))),
-                                 axis, x.shape()[at]));
+    throw ShapeError(fmt::format(
+        "[split] got sizes {} for axis {} of extent {}; expected sizes of at least 0 that add up "
+        "to the extent.",
+        to_string(Dims(std::span(sizes).first(std::min<std::size_t>(sizes.size(), kMaxRank)))), axis, x.shape()[at]));
   if (sizes.empty()) return {};
   const std::int64_t right = from_right(at, x.rank());
   return split_exact(std::move(x), sizes, right);
@@ -439,9 +440,10 @@ Tensor squeeze(Tensor x, std::int64_t axis) {
   const int at = normalise_axis("squeeze", axis, x.rank());
   Shape shape = x.shape();
   if (shape[at] != 1)
-    throw ShapeError(fmt::format("[squeeze] got axis {} of a tensor of shape {}; expected an axis of extent 1. Use select "
-                                 "to take one index of a longer axis.",
-                                 axis, to_string(shape)));
+    throw ShapeError(
+        fmt::format("[squeeze] got axis {} of a tensor of shape {}; expected an axis of extent 1. Use select "
+                    "to take one index of a longer axis.",
+                    axis, to_string(shape)));
   shape.erase(at);
   return reshape(std::move(x), shape);
 }
@@ -462,9 +464,10 @@ Tensor clone(const Tensor& x) { return apply1(kClone, nullptr, x); }
 
 Tensor to(Tensor x, Device device) {
   if (x.device() == device) return x;
-  throw DeviceError(fmt::format("[to] cannot copy from {} to {}: this build has no CUDA (SOLVENT_CUDA=OFF); expected {}. "
-                                "Configure with -DSOLVENT_CUDA=ON.",
-                                to_string(x.device()), to_string(device), to_string(cpu_device)));
+  throw DeviceError(
+      fmt::format("[to] cannot copy from {} to {}: this build has no CUDA (SOLVENT_CUDA=OFF); expected {}. "
+                  "Configure with -DSOLVENT_CUDA=ON.",
+                  to_string(x.device()), to_string(device), to_string(cpu_device)));
 }
 
 }  // namespace solvent

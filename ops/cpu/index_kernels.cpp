@@ -20,8 +20,8 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 15;  // elements per task
 
 template <class T>
-void gather_run(std::int64_t count, const T* x, std::int64_t x_stride, std::int64_t axis_stride, const std::int64_t* index,
-                std::int64_t index_stride, T* out) {
+void gather_run(std::int64_t count, const T* x, std::int64_t x_stride, std::int64_t axis_stride,
+                const std::int64_t* index, std::int64_t index_stride, T* out) {
   if (index_stride == 0) {
     const T* row = x + *index * axis_stride;
     if (x_stride == 1) {
@@ -37,7 +37,8 @@ void gather_run(std::int64_t count, const T* x, std::int64_t x_stride, std::int6
 // `lines` are the merged axes without the indexed one: operands x, index, out.
 template <class T>
 void scatter_lines(const engine::Loops& lines, std::int64_t begin, std::int64_t end, std::int64_t count, const T* x,
-                   std::int64_t x_axis, const std::int64_t* index, std::int64_t index_axis, T* out, std::int64_t out_axis) {
+                   std::int64_t x_axis, const std::int64_t* index, std::int64_t index_axis, T* out,
+                   std::int64_t out_axis) {
   const std::int64_t inner = lines.inner();
   const std::int64_t xs = lines.inner_stride(0);
   const std::int64_t is = lines.inner_stride(1);

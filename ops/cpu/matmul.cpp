@@ -37,7 +37,8 @@ Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, 
 
 Layout layout_of(const Tensor& t) {
   const int rank = t.rank();
-  if (t.numel() == 0) return {true, false, std::max<std::int64_t>(t.shape()[rank - 1], 1)};  // an empty batch has any strides
+  if (t.numel() == 0)
+    return {true, false, std::max<std::int64_t>(t.shape()[rank - 1], 1)};  // an empty batch has any strides
   return layout_of(t.shape()[rank - 2], t.shape()[rank - 1], t.strides()[rank - 2], t.strides()[rank - 1]);
 }
 
@@ -58,7 +59,8 @@ constexpr std::int64_t kTinyMatrix = 64;
 
 // kSize > 0: square of that size, everything in registers.
 template <class T, int kSize, bool kTransposed>
-void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld, const T* x, std::int64_t x_stride, T* y) {
+void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld, const T* x, std::int64_t x_stride,
+                   T* y) {
   if constexpr (kSize > 0) {
     T v[kSize];
     T sum[kSize];
@@ -77,8 +79,8 @@ void matrix_vector(std::int64_t rows, std::int64_t cols, const T* a, std::int64_
 }
 
 template <class T, int kSize, bool kTransposed>
-void tiny_batch(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld, std::int64_t step_a,
-                const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
+void tiny_batch(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, std::int64_t ld,
+                std::int64_t step_a, const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
   parallel_for(batch, (1 << 16) / (rows * cols), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       matrix_vector<T, kSize, kTransposed>(rows, cols, a + i * step_a, ld, x + i * step_x, x_stride, y + i * rows);
@@ -86,8 +88,8 @@ void tiny_batch(std::int64_t batch, std::int64_t rows, std::int64_t cols, const 
 }
 
 template <class T>
-void tiny_vectors(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, const Layout& la, std::int64_t step_a,
-                  const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
+void tiny_vectors(std::int64_t batch, std::int64_t rows, std::int64_t cols, const T* a, const Layout& la,
+                  std::int64_t step_a, const T* x, std::int64_t x_stride, std::int64_t step_x, T* y) {
   const auto run = [&](auto size) {
     constexpr int kSize = decltype(size)::value;
     if (la.transposed) {
@@ -111,7 +113,9 @@ void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& l
   const std::int64_t m = c.shape()[lead_rank];
   const std::int64_t n = c.shape()[lead_rank + 1];
   const std::int64_t k = a.shape()[lead_rank + 1];
-  const auto lead = [lead_rank](const Dims& d) { return Dims(std::span(d.begin(), static_cast<std::size_t>(lead_rank))); };
+  const auto lead = [lead_rank](const Dims& d) {
+    return Dims(std::span(d.begin(), static_cast<std::size_t>(lead_rank)));
+  };
   const Shape lead_shape = lead(c.shape());
   const Strides lead_a = lead(a.strides());
   const Strides lead_b = lead(b.strides());
@@ -137,11 +141,11 @@ void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& l
     if (n == 1 && k > 0 && m * k <= kTinyMatrix && !tall) {
       tiny_vectors<T>(batch, m, k, ai, la, step_a, bi, lb.transposed ? 1 : lb.ld, step_b, ci);
     } else if (tall || batch == 1) {
-      engine::gemm<T>(la.transposed, lb.transposed, m * batch, n, k, T(1), ai, tall ? lda : la.ld, bi, lb.ld, T(0),
-                      ci, n);
+      engine::gemm<T>(la.transposed, lb.transposed, m * batch, n, k, T(1), ai, tall ? lda : la.ld, bi, lb.ld, T(0), ci,
+                      n);
     } else {
-      engine::gemm_batched<T>(la.transposed, lb.transposed, m, n, k, T(1), ai, la.ld, step_a, bi, lb.ld, step_b, T(0), ci,
-                              n, step_c, batch);
+      engine::gemm_batched<T>(la.transposed, lb.transposed, m, n, k, T(1), ai, la.ld, step_a, bi, lb.ld, step_b, T(0),
+                              ci, n, step_c, batch);
     }
   }
 }
@@ -150,8 +154,9 @@ template <class T>
 void product(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, Tensor& c) {
   if (c.numel() == 0) return;
   if (c.rank() > 2) return batched<T>(a, la, b, lb, c);
-  engine::gemm<T>(la.transposed, lb.transposed, c.shape()[0], c.shape()[1], a.shape()[1], T(1), engine::ptr<T>(a), la.ld,
-                  engine::ptr<T>(b), lb.ld, T(0), engine::mutable_ptr<T>(c), std::max<std::int64_t>(c.shape()[1], 1));
+  engine::gemm<T>(la.transposed, lb.transposed, c.shape()[0], c.shape()[1], a.shape()[1], T(1), engine::ptr<T>(a),
+                  la.ld, engine::ptr<T>(b), lb.ld, T(0), engine::mutable_ptr<T>(c),
+                  std::max<std::int64_t>(c.shape()[1], 1));
 }
 
 // Nothing is multiplied: an empty result, or zeros if only the inner extent is 0.
@@ -185,7 +190,8 @@ namespace {
 
 // Rows of kCols (0: any number) columns.
 template <class T, int kCols>
-void outer_rows(std::int64_t m, std::int64_t n, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* y) {
+void outer_rows(std::int64_t m, std::int64_t n, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride,
+                T* y) {
   const std::int64_t cols = kCols > 0 ? kCols : n;
   for (std::int64_t i = 0; i < m; ++i, y += cols) {
     const T factor = a[i * a_stride];
@@ -206,17 +212,18 @@ void outer_all(const engine::Loops& loops, const Tensor& a, const Tensor& b, Ten
   const T* pb = engine::ptr<T>(b);
   T* py = engine::mutable_ptr<T>(y);
   const auto run = [&](auto kernel) {
-    parallel_for(loops.total, std::max<std::int64_t>(1, (1 << 16) / (m * n)), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t at = begin; at < end;) {
-        std::int64_t offset[2];
-        engine::run_offsets(loops, at / inner, 2, offset);
-        const std::int64_t first = at % inner;
-        const std::int64_t last = std::min(inner, first + end - at);
-        for (std::int64_t i = first; i < last; ++i, ++at)
-          kernel(m, n, pa + offset[0] + i * loops.inner_stride(0), a.strides().back(), pb + offset[1] + i * loops.inner_stride(1),
-                 b.strides().back(), py + at * m * n);
-      }
-    });
+    parallel_for(loops.total, std::max<std::int64_t>(1, (1 << 16) / (m * n)),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t at = begin; at < end;) {
+                     std::int64_t offset[2];
+                     engine::run_offsets(loops, at / inner, 2, offset);
+                     const std::int64_t first = at % inner;
+                     const std::int64_t last = std::min(inner, first + end - at);
+                     for (std::int64_t i = first; i < last; ++i, ++at)
+                       kernel(m, n, pa + offset[0] + i * loops.inner_stride(0), a.strides().back(),
+                              pb + offset[1] + i * loops.inner_stride(1), b.strides().back(), py + at * m * n);
+                   }
+                 });
   };
   switch (n) {
     case 2: return run(outer_rows<T, 2>);

@@ -80,7 +80,8 @@ void substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, s
   }
   for (std::int64_t i1 = n; i1 > 0;) {
     const std::int64_t i0 = (i1 - 1) / kBlock * kBlock;
-    if (i1 < n) engine::gemm<T>(false, false, i1 - i0, k, n - i1, T(-1), lu + i0 * n + i1, n, x + i1 * k, k, T(1), x + i0 * k, k);
+    if (i1 < n)
+      engine::gemm<T>(false, false, i1 - i0, k, n - i1, T(-1), lu + i0 * n + i1, n, x + i1 * k, k, T(1), x + i0 * k, k);
     for (std::int64_t i = i1 - 1; i >= i0; --i) {
       for (std::int64_t j = i + 1; j < i1; ++j) subtract(i, j);
       const T pivot = lu[i * n + i];
@@ -92,10 +93,10 @@ void substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, s
 
 // Leading axes are of two kinds: `own` ones, along which matrices differ, and shared ones (stride 0 in `a`).
 struct Plan {
-  Tensor matrices;        // (own..., n, n), own memory
-  Tensor rhs;             // (own..., n, shared..., k), own memory, holds b and then x
-  Strides result;         // strides of `rhs` in the axis order of b
-  std::int64_t count = 1; // number of matrices
+  Tensor matrices;         // (own..., n, n), own memory
+  Tensor rhs;              // (own..., n, shared..., k), own memory, holds b and then x
+  Strides result;          // strides of `rhs` in the axis order of b
+  std::int64_t count = 1;  // number of matrices
   std::int64_t columns = 1;
 };
 
@@ -141,9 +142,10 @@ Plan make_plan(const Tensor& a, const Tensor& b) {
 }
 
 [[noreturn]] void throw_singular(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
-  throw ValueError(fmt::format("[solve] matrix {} of {} is singular: pivot {} is exactly 0; expected an invertible matrix. "
-                               "Check it for equal or zero rows, or add a multiple of the identity.",
-                               matrix, count, pivot));
+  throw ValueError(
+      fmt::format("[solve] matrix {} of {} is singular: pivot {} is exactly 0; expected an invertible matrix. "
+                  "Check it for equal or zero rows, or add a multiple of the identity.",
+                  matrix, count, pivot));
 }
 
 template <class T>

@@ -14,8 +14,10 @@ namespace {
 double max_abs(const Tensor& t) { return max(abs(t)).item(); }
 double max_difference(const Tensor& a, const Tensor& b) { return max_abs(a - b); }
 
-Tensors arguments(std::int64_t steps, std::int64_t batch, std::int64_t input, std::int64_t hidden, DType dtype = float64) {
-  const Shape shapes[] = {{steps, batch, input}, {batch, hidden}, {3 * hidden, input}, {3 * hidden, hidden}, {3 * hidden}, {hidden}};
+Tensors arguments(std::int64_t steps, std::int64_t batch, std::int64_t input, std::int64_t hidden,
+                  DType dtype = float64) {
+  const Shape shapes[] = {{steps, batch, input}, {batch, hidden}, {3 * hidden, input},
+                          {3 * hidden, hidden},  {3 * hidden},    {hidden}};
   Tensors x;
   for (const Shape& shape : shapes) x.push_back(normal(Key(31).fold_in(x.size()), shape, 0, 0.7, dtype));
   return x;
@@ -69,7 +71,11 @@ TEST_CASE("gru_sequence: float32 gradients stay close to float64 ones") {
   Tensors single;
   for (const Tensor& t : x) single.push_back(cast(t, float32));
   const Tensors expected = grad([](const Tensors& t) { return loss_of(fused(t)); }, x);
-  const Tensors got = grad([](const Tensors& t) { return sum(fused(t) * cast(normal(Key(41), {50, 8, 16}, 0, 1, float64), float32)) + sum(square(fused(t))); }, single);
+  const Tensors got = grad(
+      [](const Tensors& t) {
+        return sum(fused(t) * cast(normal(Key(41), {50, 8, 16}, 0, 1, float64), float32)) + sum(square(fused(t)));
+      },
+      single);
   for (std::size_t i = 0; i < x.size(); ++i)
     CHECK(max_difference(cast(got[i], float64), expected[i]) < 2e-5 * std::max(1.0, max_abs(expected[i])));
 }
@@ -78,7 +84,8 @@ TEST_CASE("gru_sequence: forward mode equals the loop, single and K directions")
   const Tensors x = arguments(6, 2, 3, 4);
   const std::int64_t k = 3;
   Tensors directions;
-  for (const Tensor& t : x) directions.push_back(normal(Key(51).fold_in(directions.size()), prepend(k, t.shape()), 0, 1, float64));
+  for (const Tensor& t : x)
+    directions.push_back(normal(Key(51).fold_in(directions.size()), prepend(k, t.shape()), 0, 1, float64));
   const auto tangent = [&](Tensor (*f)(const Tensors&), const Tensors& v, std::int64_t count) {
     return jvp_batched([f](const Tensors& t) { return Tensors{f(t)}; }, x, v, count).tangents[0];
   };
@@ -109,7 +116,7 @@ TEST_CASE("gru_sequence: long jvps work in blocks of time") {
   const double eps = 1e-6;
   Tensors up = scaled;
   Tensors down = scaled;
-  for (const std::size_t i : {1, 3}) {
+  for (const std::size_t i : {std::size_t{1}, std::size_t{3}}) {
     up[i] = scaled[i] + v[i] * eps;
     down[i] = scaled[i] - v[i] * eps;
   }
@@ -134,7 +141,9 @@ TEST_CASE("gru_sequence: second derivatives equal the loop's in all four nesting
     return grad([&](const Tensors& t) { return dot_with_v(grad(loss(f), t)); }, x);
   };
   const auto reverse_forward = [&](Tensor (*f)(const Tensors&)) {
-    return grad([&](const Tensors& t) { return jvp([&](const Tensors& u) { return Tensors{loss(f)(u)}; }, t, v).tangents[0]; }, x);
+    return grad(
+        [&](const Tensors& t) { return jvp([&](const Tensors& u) { return Tensors{loss(f)(u)}; }, t, v).tangents[0]; },
+        x);
   };
   const Tensors expected = forward_reverse(composed);
   const Tensors results[] = {forward_reverse(fused), reverse_reverse(fused), reverse_forward(fused)};
@@ -144,7 +153,9 @@ TEST_CASE("gru_sequence: second derivatives equal the loop's in all four nesting
       CHECK(max_difference(results[mode][i], expected[i]) < 1e-11 * std::max(1.0, max_abs(expected[i])));
     }
   const auto forward_forward = [&](Tensor (*f)(const Tensors&)) {
-    const auto inner = [&](const Tensors& t) { return Tensors{jvp([&](const Tensors& u) { return Tensors{loss(f)(u)}; }, t, v).tangents[0]}; };
+    const auto inner = [&](const Tensors& t) {
+      return Tensors{jvp([&](const Tensors& u) { return Tensors{loss(f)(u)}; }, t, v).tangents[0]};
+    };
     return jvp(inner, x, v).tangents[0].item();
   };
   CHECK(forward_forward(fused) == Approx(forward_forward(composed)).epsilon(1e-11));
@@ -164,7 +175,8 @@ TEST_CASE("gru_sequence: third derivatives by reverse over reverse over reverse"
   };
   const Tensors got = third(fused);
   const Tensors expected = third(composed);
-  for (std::size_t i = 0; i < x.size(); ++i) CHECK(max_difference(got[i], expected[i]) < 1e-10 * std::max(1.0, max_abs(expected[i])));
+  for (std::size_t i = 0; i < x.size(); ++i)
+    CHECK(max_difference(got[i], expected[i]) < 1e-10 * std::max(1.0, max_abs(expected[i])));
 }
 
 TEST_CASE("gru_sequence: gates beyond 64 MB are recomputed, not kept") {
@@ -189,7 +201,8 @@ TEST_CASE("gru_sequence: gates beyond 64 MB are recomputed, not kept") {
   const Tensors g = r.pullback(cotangent);
   Tensors head = x;
   head[0] = slice(x[0], 0, 0, 1);
-  const Tensors expected = vjp([](const Tensors& t) { return Tensors{composed(t)}; }, head).pullback(Tensors{ones({1, batch, hidden})});
+  const Tensors expected =
+      vjp([](const Tensors& t) { return Tensors{composed(t)}; }, head).pullback(Tensors{ones({1, batch, hidden})});
   CHECK(max_difference(g[1], expected[1]) < 1e-5);
   CHECK(max_difference(g[3], expected[3]) < 1e-4);
 }

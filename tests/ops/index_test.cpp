@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "solvent/autodiff/gradcheck.h"
-#include "solvent/core/parallel.h"
 #include "solvent/core/error.h"
+#include "solvent/core/parallel.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/ops/messages.h"
 #include "solvent/tests/support/catch.h"
@@ -19,7 +19,11 @@ std::vector<double> values(const Tensor& t) { return t.to_vector<double>(); }
 TEST_CASE("gather: the gradient adds up where indices repeat") {
   const Tensor x = tensor({1, 2, 3}, float64);
   const Tensor index = tensor({2, 0, 2, 2}, int64);
-  const Tensor g = grad([&](const Tensor& t) { return sum(gather(t, index, 0) * tensor({1, 10, 100, 1000}, float64)); }, x);
+  const Tensor g = grad(
+      [&](const Tensor& t) {
+        return sum(gather(t, index, 0) * tensor({1, 10, 100, 1000}, float64));
+      },
+      x);
   CHECK(values(g) == std::vector<double>{10, 0, 1101});
 }
 
@@ -28,7 +32,8 @@ TEST_CASE("gather: integers, bytes and truth values") {
   CHECK(gather(tensor({5, 6}, int64), index, 0).to_vector<std::int64_t>() == std::vector<std::int64_t>{6, 6, 5});
   CHECK(gather(tensor({5, 6}, uint8), index, 0).to_vector<std::uint8_t>() == std::vector<std::uint8_t>{6, 6, 5});
   CHECK(gather(tensor({1, 0}, boolean), index, 0).to_vector<bool>() == std::vector<bool>{false, false, true});
-  CHECK(scatter_add(tensor({5, 6, 7}, int64), index, 0, 2).to_vector<std::int64_t>() == std::vector<std::int64_t>{7, 11});
+  CHECK(scatter_add(tensor({5, 6, 7}, int64), index, 0, 2).to_vector<std::int64_t>() ==
+        std::vector<std::int64_t>{7, 11});
 }
 
 TEST_CASE("gather: reports the first bad index of a broadcast index by its row-major position") {

@@ -4,8 +4,8 @@
 
 #include "solvent/autodiff/debug.h"
 #include "solvent/autodiff/gradcheck.h"
-#include "solvent/core/parallel.h"
 #include "solvent/core/error.h"
+#include "solvent/core/parallel.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/ops/messages.h"
 #include "solvent/tests/support/catch.h"
@@ -80,8 +80,11 @@ TEST_CASE("dot and outer: values, derivatives and errors") {
   CHECK(max_difference(outer(a, b), matmul(unsqueeze(a, -1), unsqueeze(b, -2))) < 1e-15);
   CHECK_ERROR(ShapeError, dot(zeros({2}), zeros({3})), "[dot] got a (2,) and b (3,)");
   CHECK_ERROR(ShapeError, outer(zeros({}), zeros({3})), "[outer]", "a * b");
-  const GradcheckReport report =
-      gradcheck([](const Tensors& x) { return Tensors{dot(x[0], x[1]), outer(x[0], x[1])}; }, {a, b});
+  const GradcheckReport report = gradcheck(
+      [](const Tensors& x) {
+        return Tensors{dot(x[0], x[1]), outer(x[0], x[1])};
+      },
+      {a, b});
   INFO(report.message);
   CHECK(report.ok);
 }

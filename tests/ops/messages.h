@@ -27,9 +27,9 @@ inline bool has_all(const std::string& text, std::initializer_list<std::string_v
 }  // namespace solvent::testing
 
 /// Checks the type of an exception and that its text has all the given parts.
-#define CHECK_ERROR(type, call, ...)                                                               \
-  do {                                                                                             \
-    const std::string text_ = ::solvent::testing::message_of<type>([&] { (void)(call); });         \
-    INFO(text_);                                                                                   \
-    CHECK(::solvent::testing::has_all(text_, {__VA_ARGS__}));                                      \
+#define CHECK_ERROR(type, call, ...)                                                       \
+  do {                                                                                     \
+    const std::string text_ = ::solvent::testing::message_of<type>([&] { (void)(call); }); \
+    INFO(text_);                                                                           \
+    CHECK(::solvent::testing::has_all(text_, {__VA_ARGS__}));                              \
   } while (false)

@@ -75,32 +75,69 @@ OpCase matmul_case() {
   c.strided_bitwise = false;  // another kernel may be chosen for transposed operands
   c.function = [](Tensors x) { return detail::one(matmul(std::move(x[0]), std::move(x[1]))); };
   c.reference = [](const Arrays& x) { return Arrays{naive_matmul(x[0], x[1])}; };
-  c.samples = several({{{2, 3}, {3, 4}}, {{2, 2, 3}, {3, 2}}, {{2, 1, 2, 3}, {3, 3, 2}}, {{2, 3}, {2, 3, 2}}, {{1, 2, 3}, {2, 3, 1}},
-                       {{3}, {3}}, {{3}, {3, 2}}, {{2, 3}, {3}}, {{3}, {2, 3, 2}}, {{2, 2, 3}, {3}},
-                       {{0, 3}, {3, 2}}, {{2, 0}, {0, 3}}, {{0, 2, 3}, {3, 2}}, {{2, 0, 3}, {2, 3, 2}}, {{1, 1}, {1, 1}}});
+  c.samples = several({{{2, 3}, {3, 4}},
+                       {{2, 2, 3}, {3, 2}},
+                       {{2, 1, 2, 3}, {3, 3, 2}},
+                       {{2, 3}, {2, 3, 2}},
+                       {{1, 2, 3}, {2, 3, 1}},
+                       {{3}, {3}},
+                       {{3}, {3, 2}},
+                       {{2, 3}, {3}},
+                       {{3}, {2, 3, 2}},
+                       {{2, 2, 3}, {3}},
+                       {{0, 3}, {3, 2}},
+                       {{2, 0}, {0, 3}},
+                       {{0, 2, 3}, {3, 2}},
+                       {{2, 0, 3}, {2, 3, 2}},
+                       {{1, 1}, {1, 1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {500, 300}, dtype), normal_sample(key, 1, {300, 300}, dtype)};
   };
-  c.errors = {
-      {"inner extents",
-       [] { (void)matmul(zeros({3, 4}), zeros({5, 4})); },
-       "ShapeError",
-       {"[matmul]", "(3, 4)", "(5, 4)", "a.shape[-1] == b.shape[-2]", "mT(b)"}},
-      {"vector", [] { (void)matmul(zeros({3, 4}), zeros({3})); }, "ShapeError", {"[matmul]", "(3,)", "b.shape[-1]"}},
-      {"scalar", [] { (void)matmul(zeros({}), zeros({3})); }, "ShapeError", {"[matmul]", "a * b"}},
-      {"leading axes",
-       [] { (void)matmul(zeros({2, 3, 4}), zeros({3, 4, 5})); },
-       "ShapeError",
-       {"[matmul]", "(2, 3, 4)", "(3, 4, 5)", "broadcast"}},
-      {"dtypes", [] { (void)matmul(zeros({2, 2}), zeros({2, 2}, float64)); }, "DtypeError", {"[matmul]", "float64"}},
-      {"integers", [] { (void)matmul(zeros({2, 2}, int64), zeros({2, 2}, int64)); }, "DtypeError", {"[matmul]", "int64"}}};
+  c.errors = {{"inner extents",
+               [] {
+                 (void)matmul(zeros({3, 4}), zeros({5, 4}));
+               },
+               "ShapeError",
+               {"[matmul]", "(3, 4)", "(5, 4)", "a.shape[-1] == b.shape[-2]", "mT(b)"}},
+              {"vector",
+               [] {
+                 (void)matmul(zeros({3, 4}), zeros({3}));
+               },
+               "ShapeError",
+               {"[matmul]", "(3,)", "b.shape[-1]"}},
+              {"scalar", [] { (void)matmul(zeros({}), zeros({3})); }, "ShapeError", {"[matmul]", "a * b"}},
+              {"leading axes",
+               [] {
+                 (void)matmul(zeros({2, 3, 4}), zeros({3, 4, 5}));
+               },
+               "ShapeError",
+               {"[matmul]", "(2, 3, 4)", "(3, 4, 5)", "broadcast"}},
+              {"dtypes",
+               [] {
+                 (void)matmul(zeros({2, 2}), zeros({2, 2}, float64));
+               },
+               "DtypeError",
+               {"[matmul]", "float64"}},
+              {"integers",
+               [] {
+                 (void)matmul(zeros({2, 2}, int64), zeros({2, 2}, int64));
+               },
+               "DtypeError",
+               {"[matmul]", "int64"}}};
   return c;
 }
 
 OpCase batched_matmul_case() {
   OpCase c = matmul_case();
   c.name = "matmul/batched";
-  c.samples = several({{{3, 2, 2}, {3, 2, 2}}, {{2, 1, 3}, {2, 3, 1}}, {{3, 2, 4}, {3, 4, 1}}, {{2, 2, 3}, {1, 3, 1}}, {{1, 2, 2}, {3, 2, 1}}, {{1, 2, 2}, {3, 2, 2}}, {{0, 2, 2}, {0, 2, 2}}, {{1, 1, 1}, {1, 1, 1}}});
+  c.samples = several({{{3, 2, 2}, {3, 2, 2}},
+                       {{2, 1, 3}, {2, 3, 1}},
+                       {{3, 2, 4}, {3, 4, 1}},
+                       {{2, 2, 3}, {1, 3, 1}},
+                       {{1, 2, 2}, {3, 2, 1}},
+                       {{1, 2, 2}, {3, 2, 2}},
+                       {{0, 2, 2}, {0, 2, 2}},
+                       {{1, 1, 1}, {1, 1, 1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {2000, 16, 16}, dtype), normal_sample(key, 1, {2000, 16, 16}, dtype)};
   };
@@ -123,12 +160,18 @@ OpCase outer_case() {
     row.shape.insert(row.shape.rank() - 1, 1);
     return Arrays{naive_matmul(column, row)};
   };
-  c.samples = several({{{3}, {4}}, {{2, 3}, {2, 2}}, {{2, 1, 2}, {3, 4}}, {{2}, {3, 1, 2}}, {{0, 2}, {0, 3}}, {{2}, {0}}, {{1}, {1}}});
+  c.samples = several(
+      {{{3}, {4}}, {{2, 3}, {2, 2}}, {{2, 1, 2}, {3, 4}}, {{2}, {3, 1, 2}}, {{0, 2}, {0, 3}}, {{2}, {0}}, {{1}, {1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {3000, 8}, dtype), normal_sample(key, 1, {3000, 8}, dtype)};
   };
   c.errors = {{"scalar", [] { (void)outer(zeros({}), zeros({3})); }, "ShapeError", {"[outer]", "a * b"}},
-              {"leading axes", [] { (void)outer(zeros({2, 3}), zeros({4, 3})); }, "ShapeError", {"[outer]", "(4, 3)", "broadcast"}},
+              {"leading axes",
+               [] {
+                 (void)outer(zeros({2, 3}), zeros({4, 3}));
+               },
+               "ShapeError",
+               {"[outer]", "(4, 3)", "broadcast"}},
               {"dtypes", [] { (void)outer(zeros({2}), zeros({2}, float64)); }, "DtypeError", {"[outer]", "float64"}}};
   return c;
 }
@@ -205,17 +248,39 @@ OpCase solve_case() {
     return lists;
   };
   c.large = [](Key key, DType dtype) {
-    return Tensors{normal_sample(key, 0, {2000, 10, 10}, dtype) + eye(10, dtype) * 20.0, normal_sample(key, 1, {2000, 10, 1}, dtype)};
+    return Tensors{normal_sample(key, 0, {2000, 10, 10}, dtype) + eye(10, dtype) * 20.0,
+                   normal_sample(key, 1, {2000, 10, 1}, dtype)};
   };
-  c.errors = {
-      {"not square", [] { (void)solve(zeros({2, 3}), zeros({2, 1})); }, "ShapeError", {"[solve]", "(2, 3)", "(..., n, n)", "unsqueeze"}},
-      {"vector", [] { (void)solve(zeros({2, 2}), zeros({2})); }, "ShapeError", {"[solve]", "unsqueeze(b, -1)"}},
-      {"singular",
-       [] { (void)solve(stack({eye(2), zeros({2, 2})}), ones({2, 2, 1})); },
-       "ValueError",
-       {"[solve]", "matrix 1 of 2 is singular", "pivot 0"}},
-      {"leading axes", [] { (void)solve(zeros({2, 3, 3}), zeros({4, 3, 1})); }, "ShapeError", {"[solve]", "(2, 3, 3)", "broadcast"}},
-      {"dtypes", [] { (void)solve(zeros({2, 2}), zeros({2, 1}, float64)); }, "DtypeError", {"[solve]", "float64"}}};
+  c.errors = {{"not square",
+               [] {
+                 (void)solve(zeros({2, 3}), zeros({2, 1}));
+               },
+               "ShapeError",
+               {"[solve]", "(2, 3)", "(..., n, n)", "unsqueeze"}},
+              {"vector",
+               [] {
+                 (void)solve(zeros({2, 2}), zeros({2}));
+               },
+               "ShapeError",
+               {"[solve]", "unsqueeze(b, -1)"}},
+              {"singular",
+               [] {
+                 (void)solve(stack({eye(2), zeros({2, 2})}), ones({2, 2, 1}));
+               },
+               "ValueError",
+               {"[solve]", "matrix 1 of 2 is singular", "pivot 0"}},
+              {"leading axes",
+               [] {
+                 (void)solve(zeros({2, 3, 3}), zeros({4, 3, 1}));
+               },
+               "ShapeError",
+               {"[solve]", "(2, 3, 3)", "broadcast"}},
+              {"dtypes",
+               [] {
+                 (void)solve(zeros({2, 2}), zeros({2, 1}, float64));
+               },
+               "DtypeError",
+               {"[solve]", "float64"}}};
   return c;
 }
 
@@ -259,7 +324,8 @@ Array naive_scan(const Array& a, const Array& b, const Array* h0, bool reversed)
           } else {
             previous = h.at(from);
           }
-          h.at(at) += previous * (reversed ? entry(a, n, t + 1, row[rank - 2], j, i) : entry(a, n, t, row[rank - 2], i, j));
+          h.at(at) +=
+              previous * (reversed ? entry(a, n, t + 1, row[rank - 2], j, i) : entry(a, n, t, row[rank - 2], i, j));
         }
       }
     }
@@ -287,17 +353,24 @@ Shape matrices(Layout layout, std::int64_t steps, std::int64_t batch, std::int64
 
 OpCase scan_case(Layout layout) {
   OpCase c;
-  c.name = layout == Layout::dense ? "affine_scan" : layout == Layout::diagonal ? "affine_scan/diagonal" : "affine_scan/blocks";
+  c.name = layout == Layout::dense      ? "affine_scan"
+           : layout == Layout::diagonal ? "affine_scan/diagonal"
+                                        : "affine_scan/blocks";
   c.covers = {"affine_scan", "affine_scan_reversed"};
   c.tolerance_f64 = 1e-12;
   c.tolerance_f32 = 2e-5;  // five steps of growth
   c.strided_bitwise = false;
   c.function = [](Tensors x) { return detail::one(affine_scan(std::move(x[0]), std::move(x[1]), std::move(x[2]))); };
   c.reference = [](const Arrays& x) { return Arrays{naive_forward(x)}; };
-  const auto a = [layout](std::int64_t steps, std::int64_t batch, std::int64_t n) { return matrices(layout, steps, batch, n); };
-  c.samples = several({{a(3, 2, 2), {3, 2, 2}, {2, 2}},          {a(1, 2, 2), {1, 2, 2}, {2, 2}},
-                       {a(3, 1, 4), {3, 1, 4}, {1, 4}},          {a(3, 1, 2), {2, 3, 1, 2}, {2, 1, 2}},
-                       {a(2, 1, 2), {2, 1, 2}, {3, 1, 2}},       {a(5, 1, 2), {5, 1, 2}, {1, 2}},
+  const auto a = [layout](std::int64_t steps, std::int64_t batch, std::int64_t n) {
+    return matrices(layout, steps, batch, n);
+  };
+  c.samples = several({{a(3, 2, 2), {3, 2, 2}, {2, 2}},
+                       {a(1, 2, 2), {1, 2, 2}, {2, 2}},
+                       {a(3, 1, 4), {3, 1, 4}, {1, 4}},
+                       {a(3, 1, 2), {2, 3, 1, 2}, {2, 1, 2}},
+                       {a(2, 1, 2), {2, 1, 2}, {3, 1, 2}},
+                       {a(5, 1, 2), {5, 1, 2}, {1, 2}},
                        {a(2, 0, 2), {2, 0, 2}, {0, 2}}});
   if (layout == Layout::blocks) {
     c.no_single = "two states are the smallest block; k = 1 is tested in scan_test";
@@ -311,28 +384,43 @@ OpCase scan_case(Layout layout) {
     };
   }
   c.large = [layout](Key key, DType dtype) {
-    return Tensors{uniform_sample(key, 0, matrices(layout, 3000, 7, 6), dtype, -0.2, 0.2), normal_sample(key, 1, {3000, 7, 6}, dtype),
-                   normal_sample(key, 2, {7, 6}, dtype)};
+    return Tensors{uniform_sample(key, 0, matrices(layout, 3000, 7, 6), dtype, -0.2, 0.2),
+                   normal_sample(key, 1, {3000, 7, 6}, dtype), normal_sample(key, 2, {7, 6}, dtype)};
   };
   if (layout != Layout::dense) {
     c.no_errors = "same front end as affine_scan";
     return c;
   }
-  c.errors = {
-      {"steps",
-       [] { (void)affine_scan(zeros({4, 1, 2, 2}), zeros({3, 1, 2}), zeros({1, 2})); },
-       "ShapeError",
-       {"[affine_scan]", "(4, 1, 2, 2)", "(3, 1, 2)", "permute"}},
-      {"no steps", [] { (void)affine_scan(zeros({0, 1, 2, 2}), zeros({0, 1, 2}), zeros({1, 2})); }, "ShapeError", {"[affine_scan]", "T >= 1"}},
-      {"state", [] { (void)affine_scan(zeros({3, 1, 2, 2}), zeros({3, 1, 2}), zeros({1, 3})); }, "ShapeError", {"[affine_scan]", "(1, 3)"}},
-      {"block of 5",
-       [] { (void)affine_scan(zeros({3, 1, 1, 5, 5}), zeros({3, 1, 5}), zeros({1, 5})); },
-       "ShapeError",
-       {"[affine_scan]", "k <= 4"}},
-      {"dtypes",
-       [] { (void)affine_scan(zeros({3, 1, 2}), zeros({3, 1, 2}), zeros({1, 2}, float64)); },
-       "DtypeError",
-       {"[affine_scan]", "float64"}}};
+  c.errors = {{"steps",
+               [] {
+                 (void)affine_scan(zeros({4, 1, 2, 2}), zeros({3, 1, 2}), zeros({1, 2}));
+               },
+               "ShapeError",
+               {"[affine_scan]", "(4, 1, 2, 2)", "(3, 1, 2)", "permute"}},
+              {"no steps",
+               [] {
+                 (void)affine_scan(zeros({0, 1, 2, 2}), zeros({0, 1, 2}), zeros({1, 2}));
+               },
+               "ShapeError",
+               {"[affine_scan]", "T >= 1"}},
+              {"state",
+               [] {
+                 (void)affine_scan(zeros({3, 1, 2, 2}), zeros({3, 1, 2}), zeros({1, 3}));
+               },
+               "ShapeError",
+               {"[affine_scan]", "(1, 3)"}},
+              {"block of 5",
+               [] {
+                 (void)affine_scan(zeros({3, 1, 1, 5, 5}), zeros({3, 1, 5}), zeros({1, 5}));
+               },
+               "ShapeError",
+               {"[affine_scan]", "k <= 4"}},
+              {"dtypes",
+               [] {
+                 (void)affine_scan(zeros({3, 1, 2}), zeros({3, 1, 2}), zeros({1, 2}, float64));
+               },
+               "DtypeError",
+               {"[affine_scan]", "float64"}}};
   return c;
 }
 
@@ -359,11 +447,15 @@ OpCase reversed_case(Layout layout) {
   c.errors.clear();
   if (layout == Layout::dense)
     c.errors = {{"steps",
-                 [] { (void)affine_scan_reversed(zeros({4, 1, 2, 2}), zeros({3, 1, 2})); },
+                 [] {
+                   (void)affine_scan_reversed(zeros({4, 1, 2, 2}), zeros({3, 1, 2}));
+                 },
                  "ShapeError",
                  {"[affine_scan_reversed]", "(4, 1, 2, 2)", "(3, 1, 2)"}},
                 {"integers",
-                 [] { (void)affine_scan_reversed(zeros({3, 1, 2}, int64), zeros({3, 1, 2}, int64)); },
+                 [] {
+                   (void)affine_scan_reversed(zeros({3, 1, 2}, int64), zeros({3, 1, 2}, int64));
+                 },
                  "DtypeError",
                  {"[affine_scan_reversed]", "int64"}}};
   return c;
@@ -382,7 +474,8 @@ OpCase cumsum_case(bool reversed) {
     for_each_index(out.shape, [&](const Dims& i) {
       double total = 0.0;
       Dims from = i;
-      for (from[at] = reversed ? i[at] : 0; from[at] <= (reversed ? out.shape[at] - 1 : i[at]); ++from[at]) total += x[0].at(from);
+      for (from[at] = reversed ? i[at] : 0; from[at] <= (reversed ? out.shape[at] - 1 : i[at]); ++from[at])
+        total += x[0].at(from);
       out.at(i) = total;
     });
     return Arrays{out};
@@ -451,7 +544,8 @@ OpCase gru_case() {
   c.tolerance_f32 = 1e-5;  // errors of the vector sigmoid and tanh, carried along the steps
   c.strided_bitwise = false;
   c.function = [](Tensors x) {
-    return detail::one(gru_sequence(std::move(x[0]), std::move(x[1]), std::move(x[2]), std::move(x[3]), std::move(x[4]), std::move(x[5])));
+    return detail::one(gru_sequence(std::move(x[0]), std::move(x[1]), std::move(x[2]), std::move(x[3]), std::move(x[4]),
+                                    std::move(x[5])));
   };
   c.reference = [](const Arrays& x) { return Arrays{naive_gru(x)}; };
   c.samples = several({gru_shapes(3, 2, 1, 2), gru_shapes(2, 1, 3, 2), gru_shapes(1, 2, 2, 1), gru_shapes(2, 0, 2, 2),
@@ -459,12 +553,14 @@ OpCase gru_case() {
   c.no_single = "the weights of one unit are three rows; T = B = I = H = 1 is among gru_test's cases";
   c.large = [](Key key, DType dtype) {
     Tensors x;
-    for (const Shape& shape : gru_shapes(300, 33, 16, 16)) x.push_back(normal_sample(key, x.size(), shape, dtype) * 0.3);
+    for (const Shape& shape : gru_shapes(300, 33, 16, 16))
+      x.push_back(normal_sample(key, x.size(), shape, dtype) * 0.3);
     return x;
   };
   const auto call = [](std::vector<Shape> shapes) {
     return [shapes = std::move(shapes)] {
-      (void)gru_sequence(zeros(shapes[0]), zeros(shapes[1]), zeros(shapes[2]), zeros(shapes[3]), zeros(shapes[4]), zeros(shapes[5]));
+      (void)gru_sequence(zeros(shapes[0]), zeros(shapes[1]), zeros(shapes[2]), zeros(shapes[3]), zeros(shapes[4]),
+                         zeros(shapes[5]));
     };
   };
   c.errors = {
@@ -476,7 +572,8 @@ OpCase gru_case() {
       {"ranks", call({{3, 2}, {1, 4}, {12, 2}, {12, 4}, {12}, {4}}), "ShapeError", {"[gru_sequence]", "xs (3, 2)"}},
       {"dtypes",
        [] {
-         (void)gru_sequence(zeros({2, 1, 1}), zeros({1, 1}, float64), zeros({3, 1}), zeros({3, 1}), zeros({3}), zeros({1}));
+         (void)gru_sequence(zeros({2, 1, 1}), zeros({1, 1}, float64), zeros({3, 1}), zeros({3, 1}), zeros({3}),
+                            zeros({1}));
        },
        "DtypeError",
        {"[gru_sequence]", "float64"}}};

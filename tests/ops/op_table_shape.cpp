@@ -79,8 +79,14 @@ OpCase slice_case() {
   c.reference = [](const Arrays& x) { return naive_slice(x[0], 1, 2, 5); };
   c.samples = singles({{2, 7}, {3, 4}, {2, 2, 5}, {0, 4}, {1}});
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {700, 301}, dtype)}; };
-  c.errors = {{"axis out of range", [] { (void)slice(zeros({2, 3}), 2, 0, 1); }, "ShapeError", {"[slice]", "2"}},
-              {"step 0", [] { (void)slice(zeros({3}), 0, 0, 1, 0); }, "ValueError", {"[slice]", "step 0", "negative one"}}};
+  c.errors = {
+      {"axis out of range",
+       [] {
+         (void)slice(zeros({2, 3}), 2, 0, 1);
+       },
+       "ShapeError",
+       {"[slice]", "2"}},
+      {"step 0", [] { (void)slice(zeros({3}), 0, 0, 1, 0); }, "ValueError", {"[slice]", "step 0", "negative one"}}};
   return c;
 }
 
@@ -151,14 +157,24 @@ OpCase concat_case() {
     }
     return Arrays{out};
   };
-  c.samples = several({{{2, 3}, {2, 1}, {2, 2}}, {{3}, {0}, {2}}, {{2, 2, 1}, {2, 2, 2}}, {{0, 1}, {0, 2}}, {{1}, {1}}});
+  c.samples =
+      several({{{2, 3}, {2, 1}, {2, 2}}, {{3}, {0}, {2}}, {{2, 2, 1}, {2, 2, 2}}, {{0, 1}, {0, 2}}, {{1}, {1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {300, 400}, dtype), normal_sample(key, 1, {300, 500}, dtype)};
   };
-  c.errors = {
-      {"empty list", [] { (void)concat({}, 0); }, "ShapeError", {"[concat]", "at least one tensor"}},
-      {"shapes", [] { (void)concat({zeros({2, 3}), zeros({3, 3})}, 1); }, "ShapeError", {"[concat]", "(2, 3)", "(3, 3)", "pad"}},
-      {"dtypes", [] { (void)concat({zeros({2}), zeros({2}, float64)}, 0); }, "DtypeError", {"[concat]", "float64", "cast"}}};
+  c.errors = {{"empty list", [] { (void)concat({}, 0); }, "ShapeError", {"[concat]", "at least one tensor"}},
+              {"shapes",
+               [] {
+                 (void)concat({zeros({2, 3}), zeros({3, 3})}, 1);
+               },
+               "ShapeError",
+               {"[concat]", "(2, 3)", "(3, 3)", "pad"}},
+              {"dtypes",
+               [] {
+                 (void)concat({zeros({2}), zeros({2}, float64)}, 0);
+               },
+               "DtypeError",
+               {"[concat]", "float64", "cast"}}};
   return c;
 }
 
@@ -185,10 +201,17 @@ OpCase split_case() {
   };
   c.samples = singles({{5}, {4, 2}, {3, 2, 2}, {3, 0}, {0, 2}, {1}});
   c.errors = {{"sizes do not add up",
-               [] { (void)split(zeros({4}), {1, 2}, 0); },
+               [] {
+                 (void)split(zeros({4}), {1, 2}, 0);
+               },
                "ShapeError",
                {"[split]", "(1, 2)", "extent 4", "add up"}},
-              {"negative size", [] { (void)split(zeros({1}), {2, -1}, 0); }, "ShapeError", {"[split]", "at least 0"}}};
+              {"negative size",
+               [] {
+                 (void)split(zeros({1}), {2, -1}, 0);
+               },
+               "ShapeError",
+               {"[split]", "at least 0"}}};
   return c;
 }
 
@@ -210,14 +233,25 @@ OpCase stack_case() {
       });
     return Arrays{out};
   };
-  c.samples = several({{{2, 3}, {2, 3}, {2, 3}}, {{4}, {4}}, {{2, 1, 2}, {2, 1, 2}}, {{0, 2}, {0, 2}}, {{1}, {1}}, {{}, {}}});
+  c.samples =
+      several({{{2, 3}, {2, 3}, {2, 3}}, {{4}, {4}}, {{2, 1, 2}, {2, 1, 2}}, {{0, 2}, {0, 2}}, {{1}, {1}}, {{}, {}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {300, 400}, dtype), normal_sample(key, 1, {300, 400}, dtype)};
   };
   c.errors = {{"empty list", [] { (void)stack({}); }, "ShapeError", {"[stack]", "at least one tensor"}},
-              {"shapes", [] { (void)stack({zeros({2}), zeros({3})}); }, "ShapeError", {"[stack]", "(2,)", "(3,)", "equal shapes"}},
+              {"shapes",
+               [] {
+                 (void)stack({zeros({2}), zeros({3})});
+               },
+               "ShapeError",
+               {"[stack]", "(2,)", "(3,)", "equal shapes"}},
               {"axis", [] { (void)stack({zeros({2})}, 2); }, "ShapeError", {"[stack]"}},
-              {"dtypes", [] { (void)stack({zeros({2}), zeros({2}, float64)}); }, "DtypeError", {"[stack]", "cast"}}};
+              {"dtypes",
+               [] {
+                 (void)stack({zeros({2}), zeros({2}, float64)});
+               },
+               "DtypeError",
+               {"[stack]", "cast"}}};
   return c;
 }
 
@@ -303,30 +337,48 @@ OpCase gather_case(int axis) {
   c.reference = [axis](const Arrays& x) { return naive_gather(x, axis == 0 ? 0 : x[0].shape.rank() - 1); };
   c.samples = [axis](Key key, DType dtype) {
     const auto x = [&](std::uint64_t n, const Shape& s) { return normal_sample(key, n, s, dtype); };
-    const auto index = [&](std::uint64_t n, const Shape& s, std::int64_t size) { return integer_sample(key, n, s, 0, size); };
+    const auto index = [&](std::uint64_t n, const Shape& s, std::int64_t size) {
+      return integer_sample(key, n, s, 0, size);
+    };
     if (axis != 0)
       return Lists{{x(0, {3, 4}), index(1, {3, 6}, 4)},
                    {x(2, {2, 2, 3}), index(3, {1, 2, 5}, 3)},
                    {x(4, {5}), index(5, {2}, 5)},
                    {x(6, {0, 3}), index(7, {0, 2}, 3)},
                    {x(8, {1}), index(9, {1}, 1)}};
-    return Lists{{x(0, {4, 3}), index(1, {6, 3}, 4)},   {x(2, {3, 2}), index(3, {5, 1}, 3)},
-                 {x(4, {3, 1}), index(5, {2, 4}, 3)},   {x(6, {4}), index(7, {7}, 4)},
-                 {x(8, {2, 0}), index(9, {3, 1}, 2)},   {x(10, {2, 3}), index(11, {0, 3}, 2)},
+    return Lists{{x(0, {4, 3}), index(1, {6, 3}, 4)},  {x(2, {3, 2}), index(3, {5, 1}, 3)},
+                 {x(4, {3, 1}), index(5, {2, 4}, 3)},  {x(6, {4}), index(7, {7}, 4)},
+                 {x(8, {2, 0}), index(9, {3, 1}, 2)},  {x(10, {2, 3}), index(11, {0, 3}, 2)},
                  {x(12, {1, 1}), index(13, {1, 1}, 1)}};
   };
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {500, 500}, dtype), integer_sample(key, 1, {500, 500}, 0, 500)};
   };
-  c.errors = {
-      {"out of range",
-       [] { (void)gather(zeros({2, 3}), tensor({{0, 1, 0}, {0, 0, 7}}, int64), 0); },
-       "ValueError",
-       {"[gather]", "index 7", "position 5", "[0, 2)"}},
-      {"negative", [] { (void)gather(zeros({3}), tensor({0, -1}, int64), 0); }, "ValueError", {"[gather]", "index -1", "position 1"}},
-      {"dtype", [] { (void)gather(zeros({3}), zeros({3}), 0); }, "DtypeError", {"[gather]", "int64", "cast"}},
-      {"rank", [] { (void)gather(zeros({3, 2}), zeros({3}, int64), 0); }, "ShapeError", {"[gather]", "(3, 2)", "(3,)", "index_select"}},
-      {"extent", [] { (void)gather(zeros({3, 2}), zeros({1, 3}, int64), 0); }, "ShapeError", {"[gather]", "(1, 3)"}}};
+  c.errors = {{"out of range",
+               [] {
+                 (void)gather(zeros({2, 3}), tensor({{0, 1, 0}, {0, 0, 7}}, int64), 0);
+               },
+               "ValueError",
+               {"[gather]", "index 7", "position 5", "[0, 2)"}},
+              {"negative",
+               [] {
+                 (void)gather(zeros({3}), tensor({0, -1}, int64), 0);
+               },
+               "ValueError",
+               {"[gather]", "index -1", "position 1"}},
+              {"dtype", [] { (void)gather(zeros({3}), zeros({3}), 0); }, "DtypeError", {"[gather]", "int64", "cast"}},
+              {"rank",
+               [] {
+                 (void)gather(zeros({3, 2}), zeros({3}, int64), 0);
+               },
+               "ShapeError",
+               {"[gather]", "(3, 2)", "(3,)", "index_select"}},
+              {"extent",
+               [] {
+                 (void)gather(zeros({3, 2}), zeros({1, 3}, int64), 0);
+               },
+               "ShapeError",
+               {"[gather]", "(1, 3)"}}};
   return c;
 }
 
@@ -345,18 +397,22 @@ OpCase index_select_case() {
     const auto index = [&](std::uint64_t n, std::int64_t count, std::int64_t size) {
       return integer_sample(key, n, {count}, 0, size);
     };
-    return Lists{{x(0, {4, 3}), index(1, 6, 4)},    {x(2, {3}), index(3, 5, 3)}, {x(4, {2, 2, 3}), index(5, 3, 2)},
-                 {x(6, {3, 2}), index(7, 0, 3)},    {x(8, {3, 0}), index(9, 2, 3)}, {x(10, {1}), index(11, 1, 1)}};
+    return Lists{{x(0, {4, 3}), index(1, 6, 4)}, {x(2, {3}), index(3, 5, 3)},    {x(4, {2, 2, 3}), index(5, 3, 2)},
+                 {x(6, {3, 2}), index(7, 0, 3)}, {x(8, {3, 0}), index(9, 2, 3)}, {x(10, {1}), index(11, 1, 1)}};
   };
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {300, 500}, dtype), integer_sample(key, 1, {600}, 0, 300)};
   };
   c.errors = {{"rank",
-               [] { (void)index_select(zeros({3}), zeros({1, 1}, int64)); },
+               [] {
+                 (void)index_select(zeros({3}), zeros({1, 1}, int64));
+               },
                "ShapeError",
                {"[index_select]", "(1, 1)", "gather"}},
               {"out of range",
-               [] { (void)index_select(zeros({3}), tensor({0, 3}, int64)); },
+               [] {
+                 (void)index_select(zeros({3}), tensor({0, 3}, int64));
+               },
                "ValueError",
                {"[index_select]", "index 3", "position 1", "[0, 3)"}},
               {"dtype", [] { (void)index_select(zeros({3}), zeros({1})); }, "DtypeError", {"[index_select]", "int64"}}};
@@ -385,24 +441,36 @@ OpCase scatter_add_case() {
   c.samples = [](Key key, DType dtype) {
     const auto x = [&](std::uint64_t n, const Shape& s) { return normal_sample(key, n, s, dtype); };
     const auto index = [&](std::uint64_t n, const Shape& s) { return integer_sample(key, n, s, 0, 4); };
-    return Lists{{x(0, {6, 2}), index(1, {6, 2})},   {x(2, {9}), index(3, {9})},      {x(4, {5, 3}), index(5, {5, 1})},
-                 {x(6, {5, 1}), index(7, {5, 2})},   {x(8, {2, 3, 2}), index(9, {2, 3, 2})},
-                 {x(10, {0, 2}), index(11, {0, 2})}, {x(12, {2, 0}), index(13, {2, 0})}, {x(14, {1}), index(15, {1})}};
+    return Lists{{x(0, {6, 2}), index(1, {6, 2})},       {x(2, {9}), index(3, {9})},
+                 {x(4, {5, 3}), index(5, {5, 1})},       {x(6, {5, 1}), index(7, {5, 2})},
+                 {x(8, {2, 3, 2}), index(9, {2, 3, 2})}, {x(10, {0, 2}), index(11, {0, 2})},
+                 {x(12, {2, 0}), index(13, {2, 0})},     {x(14, {1}), index(15, {1})}};
   };
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {500, 500}, dtype), integer_sample(key, 1, {500, 500}, 0, 4)};
   };
-  c.errors = {{"out of range",
-               [] { (void)scatter_add(zeros({2}), tensor({0, 4}, int64), 0, 4); },
-               "ValueError",
-               {"[scatter_add]", "index 4", "position 1", "[0, 4)"}},
-              {"size", [] { (void)scatter_add(zeros({0}), zeros({0}, int64), 0, -1); }, "ValueError", {"[scatter_add]", "-1"}},
-              {"shapes",
-               [] { (void)scatter_add(zeros({2, 2}), zeros({3, 2}, int64), 0, 4); },
-               "ShapeError",
-               {"[scatter_add]", "(2, 2)", "(3, 2)"}},
-              {"bool", [] { (void)scatter_add(zeros({2}, boolean), zeros({2}, int64), 0, 4); }, "DtypeError", {"[scatter_add]", "bool"}},
-              {"index dtype", [] { (void)scatter_add(zeros({2}), zeros({2}), 0, 4); }, "DtypeError", {"[scatter_add]", "int64"}}};
+  c.errors = {
+      {"out of range",
+       [] {
+         (void)scatter_add(zeros({2}), tensor({0, 4}, int64), 0, 4);
+       },
+       "ValueError",
+       {"[scatter_add]", "index 4", "position 1", "[0, 4)"}},
+      {"size", [] { (void)scatter_add(zeros({0}), zeros({0}, int64), 0, -1); }, "ValueError", {"[scatter_add]", "-1"}},
+      {"shapes",
+       [] {
+         (void)scatter_add(zeros({2, 2}), zeros({3, 2}, int64), 0, 4);
+       },
+       "ShapeError",
+       {"[scatter_add]", "(2, 2)", "(3, 2)"}},
+      {"bool",
+       [] { (void)scatter_add(zeros({2}, boolean), zeros({2}, int64), 0, 4); },
+       "DtypeError",
+       {"[scatter_add]", "bool"}},
+      {"index dtype",
+       [] { (void)scatter_add(zeros({2}), zeros({2}), 0, 4); },
+       "DtypeError",
+       {"[scatter_add]", "int64"}}};
   return c;
 }
 
@@ -429,20 +497,25 @@ OpCase one_hot_case() {
       lists.push_back({integer_sample(key, lists.size(), shape, 0, 3)});
     return lists;
   };
-  c.errors = {{"label", [] { (void)one_hot(tensor({0, 3}, int64), 3); }, "ValueError", {"[one_hot]", "index 3", "position 1", "[0, 3)"}},
-              {"dtype", [] { (void)one_hot(zeros({2}), 3); }, "DtypeError", {"[one_hot]", "int64"}},
-              {"result", [] { (void)one_hot(zeros({2}, int64), 3, int64); }, "DtypeError", {"[one_hot]", "float32 or float64"}},
-              {"classes", [] { (void)one_hot(zeros({0}, int64), -1); }, "ValueError", {"[one_hot]", "-1 classes"}}};
+  c.errors = {
+      {"label",
+       [] {
+         (void)one_hot(tensor({0, 3}, int64), 3);
+       },
+       "ValueError",
+       {"[one_hot]", "index 3", "position 1", "[0, 3)"}},
+      {"dtype", [] { (void)one_hot(zeros({2}), 3); }, "DtypeError", {"[one_hot]", "int64"}},
+      {"result", [] { (void)one_hot(zeros({2}, int64), 3, int64); }, "DtypeError", {"[one_hot]", "float32 or float64"}},
+      {"classes", [] { (void)one_hot(zeros({0}, int64), -1); }, "ValueError", {"[one_hot]", "-1 classes"}}};
   return c;
 }
 
 }  // namespace
 
 std::vector<OpCase> shape_cases() {
-  return {slice_case(),       slice_backwards_case(), flip_case(),      pad_case(),     pad_value_case(),
-          concat_case(),      split_case(),           stack_case(),     stack_first_case(), unstack_case(),
-          clone_case(),       gather_case(0),         gather_case(-1),  index_select_case(), scatter_add_case(),
-          one_hot_case()};
+  return {slice_case(),    slice_backwards_case(), flip_case(),        pad_case(),     pad_value_case(), concat_case(),
+          split_case(),    stack_case(),           stack_first_case(), unstack_case(), clone_case(),     gather_case(0),
+          gather_case(-1), index_select_case(),    scatter_add_case(), one_hot_case()};
 }
 
 }  // namespace solvent::testing

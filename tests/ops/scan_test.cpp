@@ -136,9 +136,9 @@ TEST_CASE("affine_scan: rotations keep the norm of the state") {
 }
 
 TEST_CASE("affine_scan: matrices of any strides") {
-  const Tensor a = sample(0, {2, 2, 50, 3}) * 0.3;       // (n, n, T, B), as K directions produce Jacobians
-  const Tensor strided = permute(a, {2, 3, 0, 1});       // (T, B, n, n)
-  const Tensor columns = mT(clone(mT(strided)));         // column-major matrices
+  const Tensor a = sample(0, {2, 2, 50, 3}) * 0.3;  // (n, n, T, B), as K directions produce Jacobians
+  const Tensor strided = permute(a, {2, 3, 0, 1});  // (T, B, n, n)
+  const Tensor columns = mT(clone(mT(strided)));    // column-major matrices
   const Tensor b = permute(sample(1, {3, 2, 50}), {2, 0, 1});
   const Tensor h0 = broadcast_to(sample(2, {2}), {3, 2});
   const Tensor expected = affine_scan(clone(strided), clone(b), clone(h0));
@@ -200,7 +200,8 @@ TEST_CASE("affine_scan: third derivatives equal those of the loop") {
     CHECK(max_difference(forward_third, reverse_third) < 1e-10 * std::max(1.0, max_abs(forward_third)));
     return forward_third;
   };
-  const Tensor of_scan = through([](const Tensor& a, const Tensor& b, const Tensor& h) { return affine_scan(a, b, h); });
+  const Tensor of_scan =
+      through([](const Tensor& a, const Tensor& b, const Tensor& h) { return affine_scan(a, b, h); });
   const Tensor of_loop = through([](const Tensor& a, const Tensor& b, const Tensor& h) { return loop(a, b, h); });
   CHECK(max_difference(of_scan, of_loop) < 1e-10 * std::max(1.0, max_abs(of_loop)));
 }

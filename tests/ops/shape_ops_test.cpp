@@ -31,7 +31,8 @@ std::vector<double> python_slice(std::int64_t size, std::int64_t start, std::int
     return i;
   };
   std::vector<double> out;
-  for (std::int64_t i = bound(start); step > 0 ? i < bound(stop) : i > bound(stop); i += step) out.push_back(static_cast<double>(i));
+  for (std::int64_t i = bound(start); step > 0 ? i < bound(stop) : i > bound(stop); i += step)
+    out.push_back(static_cast<double>(i));
   return out;
 }
 
@@ -75,7 +76,8 @@ TEST_CASE("select: differentiates like a slice, errors name the extent") {
   const Tensor x = counting({3, 2});
   const Tensor g = grad([](const Tensor& t) { return sum(square(select(t, 0, 1))); }, x);
   CHECK(values(g) == std::vector<double>{0, 0, 4, 6, 0, 0});
-  CHECK_ERROR(ShapeError, select(x, 0, 3), "[select] got index 3 for axis 0 of extent 3; expected an index in [-3, 3).");
+  CHECK_ERROR(ShapeError, select(x, 0, 3),
+              "[select] got index 3 for axis 0 of extent 3; expected an index in [-3, 3).");
   CHECK_THROWS_AS(select(x, 0, -4), ShapeError);
 }
 
@@ -104,8 +106,10 @@ TEST_CASE("contiguous and clone: copy only when asked") {
 }
 
 TEST_CASE("concat, stack, pad: data types other than floating ones") {
-  CHECK(concat({tensor({1, 2}, int64), tensor({3}, int64)}).to_vector<std::int64_t>() == std::vector<std::int64_t>{1, 2, 3});
-  CHECK(stack({tensor({1, 0}, boolean), tensor({0, 0}, boolean)}, 1).to_vector<bool>() == std::vector<bool>{true, false, false, false});
+  CHECK(concat({tensor({1, 2}, int64), tensor({3}, int64)}).to_vector<std::int64_t>() ==
+        std::vector<std::int64_t>{1, 2, 3});
+  CHECK(stack({tensor({1, 0}, boolean), tensor({0, 0}, boolean)}, 1).to_vector<bool>() ==
+        std::vector<bool>{true, false, false, false});
   CHECK(pad(tensor({7}, uint8), 0, 1, 1, 3).to_vector<std::uint8_t>() == std::vector<std::uint8_t>{3, 7, 3});
 }
 
@@ -119,7 +123,9 @@ TEST_CASE("unstack: one node; missing cotangents are zeros") {
 TEST_CASE("stack and concat: parts without a tangent count as zeros, also with K directions") {
   const Tensor x = counting({2});
   const Tensor constant = ones({2}, float64);
-  const auto f = [&](const Tensor& t) { return concat({stack({constant, t, constant}, -1), unsqueeze(constant, -1)}, -1); };
+  const auto f = [&](const Tensor& t) {
+    return concat({stack({constant, t, constant}, -1), unsqueeze(constant, -1)}, -1);
+  };
   const JvpResult1 r = jvp_batched(f, x, eye(2, float64));
   CHECK(r.tangent.shape() == Shape{2, 2, 4});
   CHECK(values(r.tangent) == std::vector<double>{0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0});
