@@ -14,17 +14,17 @@ namespace solvent {
 /// Counters of one device's allocator, in bytes. Blocks served from thread-local free lists count as active
 /// in units of their size class.
 struct MemoryStats {
-  std::size_t active = 0;  ///< bytes in live buffers
-  std::size_t peak = 0;    ///< largest `active` since start or reset_peak_memory
+  std::size_t active = 0;  ///< bytes in live buffers, handles and tape nodes, rounded up to block sizes
+  std::size_t peak = 0;    ///< largest `active` since start or reset_peak_memory; exact for blocks above 4 KiB
   std::size_t cached = 0;  ///< freed bytes kept for reuse
   std::size_t limit = 0;   ///< active + cached may not exceed this; 0 = no limit
-  std::uint64_t allocations = 0;
-  std::uint64_t cache_hits = 0;
+  std::uint64_t allocations = 0;  ///< of tensor data; handles and nodes are not counted
+  std::uint64_t cache_hits = 0;   ///< allocations that needed no memory from the system
 };
 
 SOLVENT_API MemoryStats memory_stats(Device device = cpu_device);
 SOLVENT_API void reset_peak_memory(Device device = cpu_device) noexcept;
-/// Returns cached blocks to the system.
+/// Returns cached blocks above 4 KiB to the system; memory of smaller ones is kept for smaller ones.
 SOLVENT_API void empty_cache(Device device = cpu_device) noexcept;
 /// Sets the limit; an allocation that would exceed it empties the cache, retries, then throws OutOfMemoryError.
 SOLVENT_API void set_memory_limit(std::size_t bytes, Device device = cpu_device);

@@ -1,5 +1,9 @@
 #pragma once
-/// Matrix products on raw row-major memory. The only place that calls BLAS.
+/// Matrix products on raw row-major memory, computed by Solvent's own kernels.
+///
+/// BLAS is called only if the environment says SOLVENT_GEMM=blas, and nowhere else in the library: OpenBLAS cuts its sums
+/// according to the number of threads, so its bits depend on it; the own kernels reach its speed for large products and
+/// exceed it for small ones (core/README.md).
 
 #include <cstdint>
 
@@ -9,13 +13,15 @@ namespace solvent::engine {
 
 /// One operand of a product: row-major with leading dimension `ld`, optionally read transposed.
 /// C = alpha * op(A) op(B) + beta * C with op(A) (m, k), op(B) (k, n), C (m, n).
-/// Sizes may be 0. Deterministic: bits do not depend on the number of threads.
+/// Sizes may be 0. C is not read when beta is 0; A and B are not read when alpha or k is 0; NaN and infinity in operands
+/// reach the result. The bits do not depend on the number of threads.
 template <class T>
 SOLVENT_API void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
                       std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) noexcept;
 
-/// `batch` independent products with strides between consecutive operands (0 = shared). Small matrices use a serial
-/// micro-kernel with the batch split over threads; large ones call gemm one after the other.
+/// `batch` independent products with strides between consecutive operands (0 = shared, inputs only). Small matrices use
+/// a serial kernel with the batch split over threads; large ones call gemm one after the other; a shared right operand
+/// and consecutive rows become one large product.
 template <class T>
 SOLVENT_API void gemm_batched(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha,
                               const T* a, std::int64_t lda, std::int64_t stride_a, const T* b, std::int64_t ldb,

@@ -33,7 +33,7 @@ struct LimitGuard {
   ~LimitGuard() { set_memory_limit(0); }
 };
 
-std::size_t reserved() {
+[[maybe_unused]] std::size_t reserved() {
   const MemoryStats stats = memory_stats();
   return stats.active + stats.cached;
 }
@@ -42,7 +42,8 @@ std::size_t reserved() {
 
 TEST_CASE("allocator: blocks are aligned, distinct and writable over their whole size") {
   std::vector<std::pair<void*, std::size_t>> blocks;
-  for (const std::size_t bytes : {0, 1, 63, 64, 65, 4000, 4096, 4097, 70000, 1048576, 1048577, 5000000}) {
+  for (const std::size_t bytes : std::initializer_list<std::size_t>{0, 1, 63, 64, 65, 4000, 4096, 4097, 70000, 1048576,
+                                                                   1048577, 5000000}) {
     void* const p = detail::allocate(bytes, cpu_device);
     REQUIRE(p != nullptr);
     CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
