@@ -1,6 +1,8 @@
 #include "solvent/autodiff/apply.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
 #include <string>
 
 #include "solvent/autodiff/level.h"
@@ -47,15 +49,28 @@ using detail::t_levels;
 template <class T, int kInline = 6>
 class Scratch {
  public:
-  explicit Scratch(std::size_t n) {
-    if (n > kInline) heap_ = std::make_unique<T[]>(n);
+  explicit Scratch(std::size_t n) : size_(n) {
+    if (n > kInline) {
+      heap_ = std::make_unique<T[]>(n);
+      data_ = heap_.get();
+    } else {
+      data_ = reinterpret_cast<T*>(inline_);
+      std::uninitialized_value_construct_n(data_, n);
+    }
   }
-  T* data() noexcept { return heap_ ? heap_.get() : inline_; }
-  T& operator[](std::size_t i) noexcept { return data()[i]; }
+  ~Scratch() {
+    if (!heap_) std::destroy_n(data_, size_);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* data() noexcept { return data_; }
+  T& operator[](std::size_t i) noexcept { return data_[i]; }
 
  private:
-  T inline_[kInline] = {};
+  alignas(T) std::byte inline_[kInline * sizeof(T)];  // only n elements are made
   std::unique_ptr<T[]> heap_;
+  T* data_;
+  std::size_t size_;
 };
 
 [[noreturn]] void throw_devices(const OpDef& op, const Tensor& a, const Tensor& b) {

@@ -31,8 +31,9 @@ Tensor saved(Save save, const Tensor& t) {
 
 std::int32_t Tape::record(const OpDef& op, const Attrs* attrs, std::span<const std::int32_t> values,
                           std::span<Tensor> saved_inputs, std::span<const Tensor> outputs) {
-  if (num_nodes_ % kChunk == 0) chunks_.push_back(std::make_unique<Node[]>(static_cast<std::size_t>(kChunk)));
-  Node& node = this->node(num_nodes_++);
+  if (static_cast<std::size_t>(num_nodes_ / kChunk) == chunks_.size()) chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
+  Node& node = *std::construct_at(address(num_nodes_));
+  ++num_nodes_;
   node.op = &op;
   if (attrs != nullptr) node.attrs = attrs->clone();
   node.num_inputs = static_cast<std::int32_t>(values.size());

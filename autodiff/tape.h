@@ -2,8 +2,10 @@
 /// The record of a reverse-mode level: nodes in execution order, which is already a topological order, so the sweep is a
 /// loop and destroying a long tape needs no recursion. Internal to autodiff/.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -40,6 +42,9 @@ struct Node {
 class Tape {
  public:
   Tape() = default;
+  ~Tape() {
+    for (std::int64_t i = num_nodes_; i-- > 0;) std::destroy_at(&node(i));
+  }
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
@@ -60,14 +65,22 @@ class Tape {
 
   [[nodiscard]] std::int64_t num_nodes() const noexcept { return num_nodes_; }
   [[nodiscard]] std::int32_t num_values() const noexcept { return num_values_; }
-  [[nodiscard]] const Node& node(std::int64_t i) const noexcept { return chunks_[static_cast<std::size_t>(i / kChunk)][static_cast<std::size_t>(i % kChunk)]; }
+  [[nodiscard]] const Node& node(std::int64_t i) const noexcept { return *const_cast<Tape*>(this)->address(i); }
   [[nodiscard]] bool consumed() const noexcept { return consumed_; }
 
  private:
   static constexpr std::int64_t kChunk = 128;
-  Node& node(std::int64_t i) noexcept { return chunks_[static_cast<std::size_t>(i / kChunk)][static_cast<std::size_t>(i % kChunk)]; }
+  // Room for nodes, which are made one by one: a short tape does not pay for a whole chunk.
+  struct Chunk {
+    alignas(Node) std::byte memory[static_cast<std::size_t>(kChunk) * sizeof(Node)];
+  };
+  Node* address(std::int64_t i) noexcept {
+    std::byte* const memory = chunks_[static_cast<std::size_t>(i / kChunk)]->memory;
+    return std::launder(reinterpret_cast<Node*>(memory) + i % kChunk);
+  }
+  Node& node(std::int64_t i) noexcept { return *address(i); }
 
-  std::vector<std::unique_ptr<Node[]>> chunks_;
+  std::vector<std::unique_ptr<Chunk>> chunks_;
   std::int64_t num_nodes_ = 0;
   std::int32_t num_values_ = 0;
   bool consumed_ = false;

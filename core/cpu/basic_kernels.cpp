@@ -1,16 +1,21 @@
-// Vector loops behind engine/basic.h. Memory-bound: one pass, no temporaries. Deterministic: sums are formed per block of
-// fixed size, and blocks are added in index order.
+// Vector loops behind engine/basic.h. Memory-bound: one pass, no temporaries; fresh results larger than the last-level
+// cache are written past it (a normal store would first read the line). Deterministic: sums are formed per block of fixed
+// size, and blocks are added in index order.
 
 #include "solvent/core/engine/basic.h"
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "solvent/core/engine/iterate.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
+
+#include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "solvent/core/cpu/basic_kernels.cpp"
@@ -21,6 +26,32 @@ HWY_BEFORE_NAMESPACE();
 namespace solvent::engine::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+template <class D, class V, class T>
+HWY_INLINE void store(V v, D d, T* y, bool stream) {
+  if (stream) {
+    hn::Stream(v, d, y);
+  } else {
+    hn::StoreU(v, d, y);
+  }
+}
+
+// y = a + b for dense operands.
+template <class T>
+void add_dense(const T* a, const T* b, T* y, std::int64_t count, bool stream) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    const auto s0 = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    const auto s1 = hn::Add(hn::LoadU(d, a + i + lanes), hn::LoadU(d, b + i + lanes));
+    store(s0, d, y + i, stream);
+    store(s1, d, y + i + lanes, stream);
+  }
+  for (; i + lanes <= count; i += lanes) store(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i, stream);
+  for (; i < count; ++i) y[i] = a[i] + b[i];
+  if (stream) hwy::FlushStream();
+}
+
 // y = a + b; a stride is 0 or 1.
 template <class T>
 void add_run(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_b, T* y, std::int64_t count) {
@@ -29,14 +60,6 @@ void add_run(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_
   const auto splat_a = hn::Set(d, a[0]);
   const auto splat_b = hn::Set(d, b[0]);
   std::int64_t i = 0;
-  if (stride_a == 1 && stride_b == 1) {
-    for (; i + 2 * lanes <= count; i += 2 * lanes) {
-      const auto s0 = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
-      const auto s1 = hn::Add(hn::LoadU(d, a + i + lanes), hn::LoadU(d, b + i + lanes));
-      hn::StoreU(s0, d, y + i);
-      hn::StoreU(s1, d, y + i + lanes);
-    }
-  }
   for (; i + lanes <= count; i += lanes)
     hn::StoreU(hn::Add(stride_a ? hn::LoadU(d, a + i) : splat_a, stride_b ? hn::LoadU(d, b + i) : splat_b), d, y + i);
   for (; i < count; ++i) y[i] = a[i * stride_a] + b[i * stride_b];
@@ -44,16 +67,17 @@ void add_run(const T* a, std::int64_t stride_a, const T* b, std::int64_t stride_
 
 // One multiply-add with a single rounding, in vectors and in the tail alike.
 template <class T>
-void affine_run(const T* x, T scale, T shift, T* y, std::int64_t count) {
+void affine_run(const T* x, T scale, T shift, T* y, std::int64_t count, bool stream) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto a = hn::Set(d, scale);
   const auto b = hn::Set(d, shift);
   std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(hn::MulAdd(hn::LoadU(d, x + i), a, b), d, y + i);
+  for (; i + lanes <= count; i += lanes) store(hn::MulAdd(hn::LoadU(d, x + i), a, b), d, y + i, stream);
   const hn::CappedTag<T, 1> one;
   for (; i < count; ++i)
     hn::StoreU(hn::MulAdd(hn::LoadU(one, x + i), hn::Set(one, scale), hn::Set(one, shift)), one, y + i);
+  if (stream) hwy::FlushStream();
 }
 
 // Sum of at most 4096 consecutive elements with 32 float32 (16 float64) running sums, whatever the vector width.
@@ -105,10 +129,12 @@ void accumulate_run(const T* x, T* sums, std::int64_t count) {
   for (; i < count; ++i) sums[i] += x[i];
 }
 
+void add_dense_f32(const float* a, const float* b, float* y, std::int64_t n, bool stream) { add_dense(a, b, y, n, stream); }
+void add_dense_f64(const double* a, const double* b, double* y, std::int64_t n, bool stream) { add_dense(a, b, y, n, stream); }
 void add_f32(const float* a, std::int64_t sa, const float* b, std::int64_t sb, float* y, std::int64_t n) { add_run(a, sa, b, sb, y, n); }
 void add_f64(const double* a, std::int64_t sa, const double* b, std::int64_t sb, double* y, std::int64_t n) { add_run(a, sa, b, sb, y, n); }
-void affine_f32(const float* x, float a, float b, float* y, std::int64_t n) { affine_run(x, a, b, y, n); }
-void affine_f64(const double* x, double a, double b, double* y, std::int64_t n) { affine_run(x, a, b, y, n); }
+void affine_f32(const float* x, float a, float b, float* y, std::int64_t n, bool stream) { affine_run(x, a, b, y, n, stream); }
+void affine_f64(const double* x, double a, double b, double* y, std::int64_t n, bool stream) { affine_run(x, a, b, y, n, stream); }
 double sum_f32(const float* x, std::int64_t n) { return sum_block(x, n); }
 double sum_f64(const double* x, std::int64_t n) { return sum_block(x, n); }
 void accumulate_f32(const float* x, float* s, std::int64_t n) { accumulate_run(x, s, n); }
@@ -121,6 +147,8 @@ HWY_AFTER_NAMESPACE();
 namespace solvent::engine {
 namespace {
 
+HWY_EXPORT(add_dense_f32);
+HWY_EXPORT(add_dense_f64);
 HWY_EXPORT(add_f32);
 HWY_EXPORT(add_f64);
 HWY_EXPORT(affine_f32);
@@ -132,6 +160,23 @@ HWY_EXPORT(accumulate_f64);
 
 constexpr std::int64_t kSumBlock = 4096;
 constexpr std::int64_t kScratch = 512;
+constexpr std::size_t kStreamBytes = std::size_t{32} << 20;
+
+// Whether a fresh result of n elements is written past the caches. Blocks of kElementGrain elements keep the alignment.
+template <class T>
+bool worth_streaming(const T* y, std::int64_t n) noexcept {
+  return static_cast<std::size_t>(n) >= kStreamBytes / sizeof(T) && reinterpret_cast<std::uintptr_t>(y) % 64 == 0;
+}
+
+void vector_add_dense(const float* a, const float* b, float* y, std::int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(add_dense_f32)(a, b, y, n, stream);
+}
+void vector_add_dense(const double* a, const double* b, double* y, std::int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(add_dense_f64)(a, b, y, n, stream);
+}
+void vector_add_dense(const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n, bool) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
 
 void vector_add(const float* a, std::int64_t sa, const float* b, std::int64_t sb, float* y, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(add_f32)(a, sa, b, sb, y, n);
@@ -139,12 +184,25 @@ void vector_add(const float* a, std::int64_t sa, const float* b, std::int64_t sb
 void vector_add(const double* a, std::int64_t sa, const double* b, std::int64_t sb, double* y, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(add_f64)(a, sa, b, sb, y, n);
 }
-void vector_affine(const float* x, float a, float b, float* y, std::int64_t n) { HWY_DYNAMIC_DISPATCH(affine_f32)(x, a, b, y, n); }
-void vector_affine(const double* x, double a, double b, double* y, std::int64_t n) { HWY_DYNAMIC_DISPATCH(affine_f64)(x, a, b, y, n); }
+void vector_affine(const float* x, float a, float b, float* y, std::int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(affine_f32)(x, a, b, y, n, stream);
+}
+void vector_affine(const double* x, double a, double b, double* y, std::int64_t n, bool stream) {
+  HWY_DYNAMIC_DISPATCH(affine_f64)(x, a, b, y, n, stream);
+}
 double vector_sum(const float* x, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(sum_f32)(x, n); }
 double vector_sum(const double* x, std::int64_t n) { return HWY_DYNAMIC_DISPATCH(sum_f64)(x, n); }
 void vector_accumulate(const float* x, float* s, std::int64_t n) { HWY_DYNAMIC_DISPATCH(accumulate_f32)(x, s, n); }
 void vector_accumulate(const double* x, double* s, std::int64_t n) { HWY_DYNAMIC_DISPATCH(accumulate_f64)(x, s, n); }
+
+// Dense operands are the usual case and one run: no walk over axes.
+template <class T>
+void add_dense_typed(const T* a, const T* b, T* y, std::int64_t n) {
+  const bool stream = a != y && b != y && worth_streaming(y, n);
+  parallel_for(n, kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+    vector_add_dense(a + begin, b + begin, y + begin, end - begin, stream);
+  });
+}
 
 template <class T>
 void add_typed(const T* a, const T* b, T* y, const Loops& loops) {
@@ -161,6 +219,19 @@ void add_typed(const T* a, const T* b, T* y, const Loops& loops) {
   });
 }
 
+template <class T>
+void affine_dense_typed(const T* x, double scale, double shift, T* y, std::int64_t n) {
+  const T a = static_cast<T>(scale), b = static_cast<T>(shift);
+  const bool stream = x != y && worth_streaming(y, n);
+  parallel_for(n, kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+    if constexpr (std::is_floating_point_v<T>) {
+      vector_affine(x + begin, a, b, y + begin, end - begin, stream);
+    } else {
+      for (std::int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(a * x[i] + b);
+    }
+  });
+}
+
 // Strided inputs pass through a contiguous buffer, so that all layouts give the same bits.
 template <class T>
 void affine_typed(const T* x, double scale, double shift, T* y, const Loops& loops) {
@@ -170,12 +241,12 @@ void affine_typed(const T* x, double scale, double shift, T* y, const Loops& loo
     T* py = y + offset[1];
     if constexpr (std::is_floating_point_v<T>) {
       const T a = static_cast<T>(scale), b = static_cast<T>(shift);
-      if (sx == 1) return vector_affine(px, a, b, py, count);
+      if (sx == 1) return vector_affine(px, a, b, py, count, false);
       T buffer[kScratch];
       for (std::int64_t i = 0; i < count; i += kScratch) {
         const std::int64_t n = std::min(kScratch, count - i);
         for (std::int64_t j = 0; j < n; ++j) buffer[j] = px[(i + j) * sx];
-        vector_affine(buffer, a, b, py + i, n);
+        vector_affine(buffer, a, b, py + i, n, false);
       }
     } else {
       const T a = static_cast<T>(scale), b = static_cast<T>(shift);
@@ -342,6 +413,17 @@ Tensor add(Tensor& a, Tensor& b) {
     using T = typename decltype(tag)::type;
     const T* pa = ptr<T>(a);
     const T* pb = ptr<T>(b);
+    if (a.is_contiguous() && b.is_contiguous()) {
+      const std::int64_t n = a.numel();
+      if (can_donate(a)) {
+        y = std::move(a);
+      } else if (can_donate(b)) {
+        y = std::move(b);
+      } else {
+        y = empty(a.shape(), dtype_of<T>, a.device());
+      }
+      return add_dense_typed<T>(pa, pb, mutable_ptr<T>(y), n);
+    }
     const Strides sa = a.strides(), sb = b.strides();
     const Shape shape = a.shape();
     Tensor& reuse = can_donate(a) ? a : b;
@@ -357,6 +439,11 @@ Tensor affine(Tensor& x, double scale, double shift) {
   dispatch_number(x.dtype(), "affine", [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* px = ptr<T>(x);
+    if (x.is_contiguous()) {
+      const std::int64_t n = x.numel();
+      y = can_donate(x) ? std::move(x) : empty(x.shape(), dtype_of<T>, x.device());
+      return affine_dense_typed<T>(px, scale, shift, mutable_ptr<T>(y), n);
+    }
     const Strides sx = x.strides();
     const Shape shape = x.shape();
     y = take_or_empty(x, shape, dtype_of<T>);
