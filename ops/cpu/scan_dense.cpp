@@ -4,12 +4,12 @@
 // - n <= 4, many sequences: lane = sequence. Matrices are transposed in registers, four elements of all lanes at a time,
 //   so that A and A^T both become FMAs without broadcasts.
 // - n <= 4, few sequences with right-hand sides: lane = right-hand side, A's elements are broadcast.
-// - n <= 4, a lone sequence: lane = chunk of time, in three phases (chunk products, carry over chunks, replay). Larger
-//   matrices are not worth their n^3 products on a CPU.
+// - n <= 4, a lone sequence of 4096 steps or more: lane = chunk of time, in three phases (chunk products, carry over
+//   chunks, replay). Larger matrices are not worth their n^3 products on a CPU.
 // - n > 4: one matrix-vector product per step and sequence; rows of A are reduced eight at a time by a tree of
 //   interleaved additions, A^T is a sum of columns. Several sequences are interleaved to hide the latency.
 // The first two perform the same operations in the same order (one FMA chain over k from b) and the last one does not
-// look at other sequences, so a sequence of two or more has the same bits in any batch.
+// look at other sequences, so a sequence has the same bits in any batch, except a long lone one.
 // Threads take groups of neighbouring sequences. Traffic: A, b read once and h written once (A twice if lone).
 
 #include "solvent/ops/cpu/simd_targets.h"
@@ -281,6 +281,13 @@ void lead_lanes(D d, const Scan<T>& x, std::size_t s, T* scratch) {
   }
 }
 
+/// Indices per task: one unit, or all of them when the whole scan is too short to be worth waking threads.
+template <class T>
+std::int64_t task_grain(const Scan<T>& x, std::size_t units, std::size_t unit) {
+  const std::size_t work = x.steps * x.batch * x.lead * x.n * x.n;
+  return static_cast<std::int64_t>(work < 100000 ? std::max<std::size_t>(units, 1) : unit);
+}
+
 /// Whole blocks of sequences go to lanes; left-over sequences one by one, over their right-hand sides.
 template <class T>
 void scan_lanes(const Scan<T>& x) {
@@ -293,7 +300,7 @@ void scan_lanes(const Scan<T>& x) {
   const std::size_t groups = (blocks + group - 1) / group;
   const std::size_t lead_size = ((x.lead + N - 1) / N + 1) * x.n * N;
   const Aligned<T> scratch = aligned<T>(groups * group_size + rest * lead_size);
-  parallel_for(static_cast<std::int64_t>(groups + rest), 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(static_cast<std::int64_t>(groups + rest), task_grain(x, groups + rest, 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::size_t task = static_cast<std::size_t>(begin); task < static_cast<std::size_t>(end); ++task) {
       if (task < groups) {
         sequence_blocks(x, task * group, std::min(blocks, (task + 1) * group), scratch.get() + task * group_size);
@@ -491,7 +498,7 @@ void scan_rows(const Scan<T>& x) {
   const std::size_t group = std::clamp<std::size_t>(16384 / (x.n * x.n * sizeof(T)), 4, 1024);
   const Aligned<T> zeros = aligned<T>(x.n);
   std::memset(zeros.get(), 0, x.n * sizeof(T));
-  parallel_for(static_cast<std::int64_t>(x.batch), static_cast<std::int64_t>(group),
+  parallel_for(static_cast<std::int64_t>(x.batch), task_grain(x, x.batch, group),
                [&](std::int64_t begin, std::int64_t end) {
                  recurrence(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), zeros.get());
                });
@@ -499,6 +506,7 @@ void scan_rows(const Scan<T>& x) {
 
 // ---- a lone sequence: three phases over chunks of time -------------------------------------------------------------
 
+inline constexpr std::size_t kChunkedSteps = 4096;  // shorter ones keep the bits they have in a batch
 inline constexpr std::size_t kChunkGroup = 16;  // chunks per task: a multiple of every vector width
 
 /// Chunk c takes the steps [c len, (c+1) len); the rest, fewer than `count`, follows as a plain recurrence.
@@ -506,10 +514,7 @@ struct Chunks {
   std::size_t count, length;
 };
 
-inline Chunks choose_chunks(std::size_t steps) {
-  const std::size_t count = steps >= 4096 ? 128 : steps >= 1024 ? 64 : kChunkGroup;
-  return {count, steps / count};
-}
+inline Chunks choose_chunks(std::size_t steps) { return {128, steps / 128}; }
 
 /// One step of all chunks of a vector: acc = A h + b, kN x kN.
 template <std::size_t kN, class T, class V>
@@ -588,20 +593,28 @@ void chunk_phase(const Scan<T>& x, const Chunks& chunks, T* products, T* ends) {
   });
 }
 
-/// Steps from i0 of a lone sequence, starting after the state `before`.
+/// Steps from i0 of a lone sequence, starting after the state `before`: the operations of the lane kernels, one by one.
 template <std::size_t kN, class T>
 void plain_steps(const Scan<T>& x, std::size_t i0, const T* before) {
-  T state[kN] = {}, next[kN];
-  if (before != nullptr) std::copy_n(before, kN, state);
+  const hn::CappedTag<T, 1> d;
+  using V = hn::Vec<decltype(d)>;
+  V state[kN], next[kN];
+  for (std::size_t r = 0; r < kN; ++r) state[r] = before == nullptr ? hn::Zero(d) : hn::LoadU(d, before + r);
   for (std::size_t i = i0; i < x.steps; ++i) {
     const std::size_t t = x.time(i);
     const T* a = x.a + t * kN * kN;
+    HWY_UNROLL(4)
     for (std::size_t r = 0; r < kN; ++r) {
-      next[r] = x.b[t * kN + r];
-      for (std::size_t k = 0; k < kN; ++k) next[r] += (x.transposed ? a[k * kN + r] : a[r * kN + k]) * state[k];
+      next[r] = hn::LoadU(d, x.b + t * kN + r);
+      HWY_UNROLL(4)
+      for (std::size_t k = 0; k < kN; ++k) {
+        next[r] = hn::MulAdd(hn::LoadU(d, a + (x.transposed ? k * kN + r : r * kN + k)), state[k], next[r]);
+      }
     }
-    std::copy_n(next, kN, state);
-    std::copy_n(state, kN, x.h + t * kN);
+    for (std::size_t r = 0; r < kN; ++r) {
+      state[r] = next[r];
+      hn::StoreU(state[r], d, x.h + t * kN + r);
+    }
   }
 }
 
@@ -646,7 +659,7 @@ void scan_lone(Scan<T> x) {
   if (x.n > kLaneLimit) return scan_rows(x);
   const auto run = [&x](auto n) {
     constexpr std::size_t kN = decltype(n)::value;
-    x.steps < 256 ? plain_steps<kN>(x, 0, x.initial(0, 0)) : scan_chunks<kN>(x);
+    x.steps < kChunkedSteps ? plain_steps<kN>(x, 0, x.initial(0, 0)) : scan_chunks<kN>(x);
   };
   if (x.n == 2) run(std::integral_constant<std::size_t, 2>());
   if (x.n == 3) run(std::integral_constant<std::size_t, 3>());

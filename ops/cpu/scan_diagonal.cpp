@@ -2,7 +2,7 @@
 //
 // Decomposition: whole rows in time order, the states in L1. Threads take column pieces only when a piece is at least
 // 4 KB of a row: narrower pieces make both threads fetch each other's neighbouring lines and are slower than one thread.
-// A lone chain is scanned inside pairs of 128-bit vectors (shift levels), then one FMA applies the carry: the dependent
+// A long lone chain is scanned inside pairs of 128-bit vectors (shift levels), then one FMA applies the carry: the dependent
 // chain is one FMA and one broadcast per eight steps (float) instead of eight FMAs.
 // Traffic: 12 bytes (float) per element; outputs beyond the last-level cache are streamed past it.
 // Deterministic: chains never mix, and a lone chain is always grouped by 128-bit vectors, whatever the machine has.
@@ -28,6 +28,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 /// Outputs larger than this do not stay in any cache until they are read again.
 inline constexpr std::int64_t kStreamBytes = std::int64_t{32} << 20;
+
+/// A lone chain of at least this many steps is scanned in vectors; a shorter one keeps the bits it has among others.
+inline constexpr std::int64_t kLoneSteps = 4096;
 
 /// One step of columns [0, count): state = a * state + b, stored to `state` and `h`.
 template <bool kStream, class T>
@@ -184,7 +187,7 @@ void lone_chain(const ScanShape& s, const T* a, const T* b, const T* h0, T* h) {
 
 template <class T>
 void diagonal(const ScanShape& s, const T* a, const T* b, const T* h0, T* h) {
-  if (s.n == 1) return lone_chain(s, a, b, h0, h);
+  if (s.n == 1 && s.T >= kLoneSteps) return lone_chain(s, a, b, h0, h);
   constexpr std::int64_t kPiece = 4096 / sizeof(T);
   const std::int64_t grain = s.n >= 2 * kPiece ? kPiece : s.n;
   const std::size_t vector_bytes = hn::Lanes(hn::ScalableTag<T>()) * sizeof(T);

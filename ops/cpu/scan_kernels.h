@@ -1,10 +1,10 @@
 #pragma once
 /// Affine scans h_t = A_t h_{t-1} + b_t on raw memory, forward or reversed in time.
 ///
-/// Results have the same bits for any number of threads. With at least two sequences (or right-hand sides) each one is a
-/// plain recurrence whose bits do not depend on its neighbours. A single sequence of blocks or matrices up to 4 x 4 is
-/// cut into chunks whose number depends on T only, and a single diagonal chain is scanned four steps at a time, so these
-/// two differ from the plain recurrence by rounding.
+/// Results have the same bits for any number of threads. Each sequence is a plain recurrence whose bits do not depend on
+/// its neighbours, with two exceptions, both for a lone sequence with one right-hand side and T >= 4096: with blocks or
+/// matrices up to 4 x 4 it is cut into chunks whose number depends on T only, and a diagonal chain is scanned a few steps
+/// at a time. These two differ from the plain recurrence by rounding.
 
 #include <cstdint>
 

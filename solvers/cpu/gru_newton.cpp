@@ -555,7 +555,6 @@ GruSolveReport newton(const GruShape& shape, const GruWeights<T>& weights, const
     switch (shape.H) {
       case 1: solve_sequences<1>(problem, reports); break;
       case 2: solve_sequences<2>(problem, reports); break;
-      case 3: solve_sequences<3>(problem, reports); break;
       case 4: solve_sequences<4>(problem, reports); break;
       default: solve_sequences<0>(problem, reports); break;
     }

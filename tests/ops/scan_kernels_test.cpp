@@ -23,17 +23,23 @@ template <class T>
 struct Problem {
   ScanShape s;
   std::vector<T> a, b, h0;
+  std::uint64_t random_ = 3;
 
   explicit Problem(const ScanShape& shape) : s(shape) {
-    std::mt19937 engine(3);
-    std::normal_distribution<double> normal;
     const std::int64_t k = s.block == 0 ? s.n : s.block;
     // Contracting on average, with growing directions: rounding errors stay comparable with the states.
-    const double scale = 0.9 / std::sqrt(static_cast<double>(k));
-    a.resize(at(s.T * s.B * s.n * k)), b.resize(at(s.lead * s.T * s.B * s.n)), h0.resize(at(s.lead * s.B * s.n));
-    for (T& e : a) e = static_cast<T>(scale * normal(engine));
-    for (T& e : b) e = static_cast<T>(normal(engine));
-    for (T& e : h0) e = static_cast<T>(normal(engine));
+    fill(a, s.T * s.B * s.n * k, 1.5 / std::sqrt(static_cast<double>(k)));
+    fill(b, s.lead * s.T * s.B * s.n, 1.5);
+    fill(h0, s.lead * s.B * s.n, 1.5);
+  }
+
+  /// Uniform in (-scale, scale), from a multiplicative generator: these tests fill tens of millions of values.
+  void fill(std::vector<T>& v, std::int64_t count, double scale) {
+    v.resize(at(count));
+    for (T& e : v) {
+      random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+      e = static_cast<T>((static_cast<double>(random_ >> 11) * 0x1p-52 - 1) * scale);
+    }
   }
 
   std::vector<T> run(bool with_h0 = true) const {
@@ -109,9 +115,10 @@ std::vector<ScanShape> directions(ScanShape s) {
 
 template <class T>
 void check(const ScanShape& shape) {
+  Problem<T> p(shape);
   for (const ScanShape& s : directions(shape)) {
     CAPTURE(s.T, s.B, s.n, s.lead, s.block, s.reversed, s.transposed, s.shift_a, sizeof(T));
-    const Problem<T> p(s);
+    p.s = s;
     const bool reads_h0 = !(s.reversed && s.shift_a);
     CHECK(error(p.run(), p.naive(reads_h0)) < kTolerance<T>);
     CHECK(error(p.run(false), p.naive(false)) < kTolerance<T>);
@@ -121,12 +128,50 @@ void check(const ScanShape& shape) {
   }
 }
 
+/// One and three threads give the same bits, and so does each sequence without the others.
+template <class T>
+void check_alone(const ScanShape& s) {
+  CAPTURE(s.n, s.lead, s.reversed, s.transposed, s.shift_a, sizeof(T));
+  const Problem<T> p(s);
+  std::vector<T> one, three;
+  {
+    const NumThreadsGuard guard(1);
+    one = p.run();
+  }
+  {
+    const NumThreadsGuard guard(3);
+    three = p.run();
+  }
+  CHECK(same_bits(one, three));
+  for (const std::int64_t q : {std::int64_t{0}, std::int64_t{5}, s.B - 1}) {
+    ScanShape small = s;
+    small.B = 1;
+    Problem<T> alone(small);
+    for (std::int64_t t = 0; t < s.T; ++t) {
+      std::copy_n(&p.a[at((t * s.B + q) * s.n * s.n)], s.n * s.n, &alone.a[at(t * s.n * s.n)]);
+      for (std::int64_t l = 0; l < s.lead; ++l) {
+        std::copy_n(&p.b[at(((l * s.T + t) * s.B + q) * s.n)], s.n, &alone.b[at((l * s.T + t) * s.n)]);
+      }
+    }
+    for (std::int64_t l = 0; l < s.lead; ++l) std::copy_n(&p.h0[at((l * s.B + q) * s.n)], s.n, &alone.h0[at(l * s.n)]);
+    const std::vector<T> h = alone.run();
+    bool equal = true;
+    for (std::int64_t l = 0; l < s.lead; ++l) {
+      for (std::int64_t t = 0; t < s.T; ++t) {
+        equal = equal && std::memcmp(&h[at((l * s.T + t) * s.n)], &one[at(((l * s.T + t) * s.B + q) * s.n)],
+                                     at(s.n) * sizeof(T)) == 0;
+      }
+    }
+    CHECK(equal);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("affine_scan kernels: dense matrices equal the naive recurrence") {
   for (const std::int64_t n : {1, 2, 3, 4, 5, 8, 16, 17, 33}) {
-    for (const std::int64_t b : {1, 2, 3, 8, 16, 19}) {
-      for (const std::int64_t t : {1, 2, 7, 40}) {
+    for (const std::int64_t b : {1, 3, 19}) {
+      for (const std::int64_t t : {1, 2, 17}) {
         check<float>({.T = t, .B = b, .n = n});
         check<double>({.T = t, .B = b, .n = n});
       }
@@ -135,7 +180,7 @@ TEST_CASE("affine_scan kernels: dense matrices equal the naive recurrence") {
 }
 
 TEST_CASE("affine_scan kernels: extra right-hand sides share A") {
-  for (const std::int64_t n : {1, 2, 4, 6, 16, 20}) {
+  for (const std::int64_t n : {1, 2, 4, 6, 20}) {
     for (const std::int64_t lead : {2, 5, 9}) {
       for (const std::int64_t b : {1, 3, 16}) {
         check<float>({.T = 12, .B = b, .n = n, .lead = lead});
@@ -147,7 +192,7 @@ TEST_CASE("affine_scan kernels: extra right-hand sides share A") {
 
 TEST_CASE("affine_scan kernels: a lone sequence in chunks equals the naive recurrence") {
   for (const std::int64_t n : {1, 2, 3, 4}) {
-    for (const std::int64_t t : {255, 256, 257, 300, 1025, 5000}) {
+    for (const std::int64_t t : {4095, 4096, 4225}) {
       check<float>({.T = t, .B = 1, .n = n});
       check<double>({.T = t, .B = 1, .n = n});
     }
@@ -156,9 +201,9 @@ TEST_CASE("affine_scan kernels: a lone sequence in chunks equals the naive recur
 
 TEST_CASE("affine_scan kernels: diagonal and block matrices equal the naive recurrence") {
   for (const std::int64_t block : {1, 2, 3, 4}) {
-    for (const std::int64_t blocks : {1, 3, 8, 21}) {
+    for (const std::int64_t blocks : {1, 3, 21}) {
       for (const std::int64_t lead : {1, 3}) {
-        for (const std::int64_t b : {1, 2, 5}) {
+        for (const std::int64_t b : {1, 5}) {
           check<float>({.T = 11, .B = b, .n = block * blocks, .lead = lead, .block = block});
           check<double>({.T = 11, .B = b, .n = block * blocks, .lead = lead, .block = block});
         }
@@ -188,40 +233,11 @@ TEST_CASE("affine_scan kernels: a long diagonal scan past the streaming limit st
 }
 
 TEST_CASE("affine_scan kernels: bits depend neither on threads nor on the batch around a sequence") {
-  for (const std::int64_t n : {2, 3, 4, 7, 16, 20}) {
-    for (const ScanShape& s : directions({.T = 30, .B = 37, .n = n, .lead = 2})) {
-      const Problem<float> p(s);
-      std::vector<float> one, three;
-      {
-        const NumThreadsGuard guard(1);
-        one = p.run();
-      }
-      {
-        const NumThreadsGuard guard(3);
-        three = p.run();
-      }
-      CHECK(same_bits(one, three));
-      for (const std::int64_t q : {0, 5, 36}) {
-        ScanShape small = s;
-        small.B = 1;
-        Problem<float> alone(small);
-        for (std::int64_t t = 0; t < 30; ++t) {
-          std::copy_n(&p.a[at((t * 37 + q) * n * n)], n * n, &alone.a[at(t * n * n)]);
-          for (std::int64_t l = 0; l < 2; ++l) {
-            std::copy_n(&p.b[at(((l * 30 + t) * 37 + q) * n)], n, &alone.b[at((l * 30 + t) * n)]);
-          }
-        }
-        for (std::int64_t l = 0; l < 2; ++l) std::copy_n(&p.h0[at((l * 37 + q) * n)], n, &alone.h0[at(l * n)]);
-        const std::vector<float> h = alone.run();
-        bool equal = true;
-        for (std::int64_t l = 0; l < 2; ++l) {
-          for (std::int64_t t = 0; t < 30; ++t) {
-            equal = equal && std::memcmp(&h[at((l * 30 + t) * n)], &one[at(((l * 30 + t) * 37 + q) * n)],
-                                         at(n) * sizeof(float)) == 0;
-          }
-        }
-        CAPTURE(n, q, s.reversed, s.transposed);
-        CHECK(equal);
+  for (const std::int64_t n : {1, 2, 3, 4, 7, 16, 20}) {
+    for (const std::int64_t lead : {1, 2}) {
+      for (const ScanShape& s : directions({.T = 30, .B = 37, .n = n, .lead = lead})) {
+        check_alone<float>(s);
+        check_alone<double>(s);
       }
     }
   }
