@@ -102,7 +102,8 @@ TensorVec dispatch(const OpDef& op, std::span<Tensor> inputs, const Attrs* attrs
 // Removes every box of `t`; stale ones are errors even for results that are constants.
 Tensor strip(const OpDef& op, Tensor t) {
   while (const Box* box = box_of(t)) {
-    if (box->depth > t_levels.size || t_levels.items[box->depth - 1]->serial != box->serial) detail::throw_escaped(op.name);
+    if (box->depth > t_levels.size || t_levels.items[box->depth - 1]->serial != box->serial)
+      detail::throw_escaped(op.name);
     Tensor primal = box->primal;
     t = std::move(primal);
   }
@@ -146,14 +147,16 @@ TensorVec apply_forward(const OpDef& op, std::span<Tensor> inputs, const Attrs* 
     return outputs;
   }
   if (op.jvp == nullptr) [[unlikely]]
-    throw AutodiffError("[" + std::string(op.name) + "] has no forward-mode rule; use reverse mode, or give one with custom_jvp.");
+    throw AutodiffError("[" + std::string(op.name) +
+                        "] has no forward-mode rule; use reverse mode, or give one with custom_jvp.");
   for (std::size_t i = 0; i < n; ++i) {
     const Save save = op.save_of_input(static_cast<int>(i));
     if (save == Save::data) kept[i] = inputs[i];
     if (save == Save::shape) kept[i] = engine::meta(inputs[i]);
   }
   TensorVec outputs = apply(op, inputs, attrs);
-  const Rule rule(op, attrs, kept.data(), static_cast<int>(n), outputs.data(), outputs.size(), level.directions, nullptr);
+  const Rule rule(op, attrs, kept.data(), static_cast<int>(n), outputs.data(), outputs.size(), level.directions,
+                  nullptr);
   TensorVec out_tangents = op.jvp(rule, tangent_span);
   for (int i = 0; i < outputs.size(); ++i)
     if (out_tangents[i].defined() && is_floating(outputs[i].dtype()))
@@ -178,8 +181,8 @@ TensorVec apply_reverse(const OpDef& op, std::span<Tensor> inputs, const Attrs* 
     if (save == Save::shape) kept[i] = engine::meta(inputs[i]);
   }
   TensorVec outputs = apply(op, inputs, attrs);  // throws before anything is recorded
-  const std::int32_t first =
-      level.tape->record(op, attrs, {values.data(), n}, {kept.data(), n}, {outputs.data(), static_cast<std::size_t>(outputs.size())});
+  const std::int32_t first = level.tape->record(op, attrs, {values.data(), n}, {kept.data(), n},
+                                                {outputs.data(), static_cast<std::size_t>(outputs.size())});
   for (int i = 0; i < outputs.size(); ++i)
     if (is_floating(outputs[i].dtype())) outputs[i] = detail::make_box(level, outputs[i], Tensor(), first + i);
   return outputs;

@@ -60,7 +60,8 @@ TensorVec affine_derivative(const Rule& rule, std::span<const Tensor> t) {
   return scale == 1.0 ? t[0] : affine(t[0], scale, 0.0);
 }
 
-constinit const OpDef kAffine = {.name = "affine", .cpu = affine_kernel, .jvp = affine_derivative, .vjp = affine_derivative};
+constinit const OpDef kAffine = {
+    .name = "affine", .cpu = affine_kernel, .jvp = affine_derivative, .vjp = affine_derivative};
 
 // --- reshape ----------------------------------------------------------------------------------------------------------------
 
@@ -98,8 +99,11 @@ TensorVec broadcast_jvp(const Rule& rule, std::span<const Tensor> t) {
 
 TensorVec broadcast_vjp(const Rule& rule, std::span<const Tensor> g) { return sum_to(g[0], rule.input_shape(0)); }
 
-constinit const OpDef kBroadcastTo = {
-    .name = "broadcast_to", .cpu = broadcast_kernel, .jvp = broadcast_jvp, .vjp = broadcast_vjp, .inputs = {Save::shape}};
+constinit const OpDef kBroadcastTo = {.name = "broadcast_to",
+                                      .cpu = broadcast_kernel,
+                                      .jvp = broadcast_jvp,
+                                      .vjp = broadcast_vjp,
+                                      .inputs = {Save::shape}};
 
 TensorVec sum_to_kernel(std::span<Tensor> in, const Attrs* attrs) {
   return engine::sum_to(in[0], static_cast<const ShapeAttrs*>(attrs)->shape);
@@ -149,8 +153,9 @@ constinit const OpDef kPermute = {.name = "permute", .cpu = permute_kernel, .jvp
 constexpr const OpDef* kBasisOps[] = {&kAdd, &kAffine, &kBroadcastTo, &kPermute, &kReshape, &kSumTo};
 
 [[noreturn]] void throw_reshape(const Tensor& x, const Shape& shape) {
-  throw ShapeError("[reshape] got " + describe(x) + " with " + std::to_string(x.numel()) + " elements and target shape " +
-                   to_string(shape) + "; expected as many elements (one extent may be -1).");
+  throw ShapeError("[reshape] got " + describe(x) + " with " + std::to_string(x.numel()) +
+                   " elements and target shape " + to_string(shape) +
+                   "; expected as many elements (one extent may be -1).");
 }
 
 Shape resolve_reshape(const Tensor& x, Shape shape) {
@@ -188,7 +193,8 @@ void check_integer_scalars(const Tensor& x, double a, double b) {
   if (x.dtype() != DType::int64)
     throw DtypeError("[affine] got " + describe(x) + "; expected a floating or int64 tensor. Use cast(x, dtype).");
   if (a != std::floor(a) || b != std::floor(b))
-    throw DtypeError("[affine] got an int64 tensor and a fractional scalar; expected an integer. Use cast(x, float32) first.");
+    throw DtypeError(
+        "[affine] got an int64 tensor and a fractional scalar; expected an integer. Use cast(x, float32) first.");
 }
 
 }  // namespace
@@ -206,7 +212,8 @@ void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
 
 void check_floating(const char* op, const Tensor& x) {
   if (!is_floating(x.dtype())) [[unlikely]]
-    throw DtypeError(std::string("[") + op + "] got " + describe(x) + "; expected float32 or float64. Use cast(x, dtype).");
+    throw DtypeError(std::string("[") + op + "] got " + describe(x) +
+                     "; expected float32 or float64. Use cast(x, dtype).");
 }
 
 void align(const char* op, Tensor& a, Tensor& b) {

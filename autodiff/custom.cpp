@@ -98,8 +98,8 @@ TensorVec root_jvp(const Rule& rule, std::span<const Tensor> tangents) {
   const RootFns& fns = *rule.attrs<RootAttrs>().fns;
   const Tensors theta = rule_inputs(rule);
   const Tensors y = rule_outputs(rule);
-  const JvpResult r = jvp_batched([&](const Tensors& t) { return fns.residual(y, t); }, theta, to_tensors(tangents),
-                                  rule.directions());
+  const JvpResult r =
+      jvp_batched([&](const Tensors& t) { return fns.residual(y, t); }, theta, to_tensors(tangents), rule.directions());
   Tensors x = fns.tangent_solve(y, theta, r.tangents, false);
   check_shapes("custom_root", "tangent_solve", x, r.tangents);
   for (Tensor& t : x) t = negated(std::move(t));
@@ -114,7 +114,8 @@ TensorVec root_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   Tensors lambda = fns.tangent_solve(y, theta, g, true);
   check_shapes("custom_root", "tangent_solve (transposed)", lambda, g);
   for (Tensor& t : lambda) t = negated(std::move(t));
-  return wanted_cotangents(rule, [&](const Tensors& t) { return fns.residual(y, t); }, theta, lambda);
+  return wanted_cotangents(
+      rule, [&](const Tensors& t) { return fns.residual(y, t); }, theta, lambda);
 }
 
 constinit const OpDef kCustomRoot = {.name = "custom_root",
@@ -186,7 +187,8 @@ TensorVec custom_jvp_transposed(const Rule& rule, std::span<const Tensor> cotang
   Tensors ts;
   for (int i = 0; i < rule.num_inputs(); ++i) ts.push_back(zero_tangent(rule, i));
   const CustomJvpFn& f = rule.attrs<CustomJvpAttrs>().fns->second;
-  return wanted_cotangents(rule, [&](const Tensors& t) { return f(xs, t); }, ts, materialised(rule, cotangents));
+  return wanted_cotangents(
+      rule, [&](const Tensors& t) { return f(xs, t); }, ts, materialised(rule, cotangents));
 }
 
 constinit const OpDef kCustomJvp = {.name = "custom_jvp",
@@ -247,7 +249,8 @@ TensorVec checkpoint_joint_jvp(std::span<Tensor> inputs, std::span<const Tensor>
 
 TensorVec checkpoint_jvp(const Rule& rule, std::span<const Tensor> tangents) {
   return TensorVec(
-      jvp_batched(*rule.attrs<CheckpointAttrs>().f, rule_inputs(rule), to_tensors(tangents), rule.directions()).tangents);
+      jvp_batched(*rule.attrs<CheckpointAttrs>().f, rule_inputs(rule), to_tensors(tangents), rule.directions())
+          .tangents);
 }
 
 // Reverse level: the pullback is a checkpoint again, otherwise reverse over reverse saves nothing.

@@ -112,7 +112,9 @@ Tensors custom_linear_solve(M matvec, const Tensors& theta, const Tensors& b, S 
     return solve(parameters, rhs, false);
   };
   detail::TangentSolveFn tangent = [solve, split](const Tensors&, const Tensors& packed, const Tensors& rhs,
-                                                  bool transposed) { return solve(split(packed).first, rhs, transposed); };
+                                                  bool transposed) {
+    return solve(split(packed).first, rhs, transposed);
+  };
   return detail::custom_root_impl(std::move(residual), all, std::move(primal), std::move(tangent));
 }
 

@@ -136,8 +136,9 @@ class Checker {
     const Tensors us = random_like(p_.xs, key_.fold_in(14), k), vs = random_like(p_.xs, key_.fold_in(15), k);
     const auto batch = [&](const Tensors& xs) { return jvp_batched(p_.f, xs, us, k).tangents; };
     const Tensors kk = jvp_batched(batch, p_.xs, vs, k).tangents;
-    const double expected = dot(p_.weights, jvp([&](const Tensors& xs) { return pushforward(xs, direction(us, 1)); }, p_.xs,
-                                                direction(vs, 0)).tangents);
+    const double expected = dot(
+        p_.weights,
+        jvp([&](const Tensors& xs) { return pushforward(xs, direction(us, 1)); }, p_.xs, direction(vs, 0)).tangents);
     modes("K over K directions against single ones", dot(p_.weights, direction(direction(kk, 0), 1)), expected);
   }
 
@@ -154,7 +155,8 @@ GradcheckReport gradcheck(const TensorsFn& f, const Tensors& xs, const Gradcheck
   std::vector<std::size_t> active;
   for (std::size_t i = 0; i < xs.size(); ++i) {
     if (xs[i].dtype() == DType::float32)
-      throw DtypeError("[gradcheck] got input " + std::to_string(i) + " of type float32; expected float64, differences in "
+      throw DtypeError("[gradcheck] got input " + std::to_string(i) +
+                       " of type float32; expected float64, differences in "
                        "float32 carry no digits. Use cast(x, float64).");
     if (is_floating(xs[i].dtype())) {
       active.push_back(i);

@@ -8,13 +8,13 @@
 namespace solvent {
 
 struct GradcheckOptions {
-  double eps = 1e-6;          ///< step of central differences
-  double atol = 1e-6;         ///< |a - b| <= atol + rtol * max(|a|, |b|) against differences
+  double eps = 1e-6;   ///< step of central differences
+  double atol = 1e-6;  ///< |a - b| <= atol + rtol * max(|a|, |b|) against differences
   double rtol = 1e-5;
-  double mode_tol = 1e-10;    ///< relative, between modes (they differ by rounding only)
-  int directions = 3;         ///< K of the batched forward check
-  bool second_order = true;   ///< also forward/reverse over forward/reverse
-  std::uint64_t seed = 0;     ///< of the random directions
+  double mode_tol = 1e-10;   ///< relative, between modes (they differ by rounding only)
+  int directions = 3;        ///< K of the batched forward check
+  bool second_order = true;  ///< also forward/reverse over forward/reverse
+  std::uint64_t seed = 0;    ///< of the random directions
 };
 
 struct GradcheckReport {

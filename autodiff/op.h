@@ -89,8 +89,14 @@ class SOLVENT_API Rule {
  public:
   Rule(const struct OpDef& op, const Attrs* attrs, const Tensor* inputs, int num_inputs, const Tensor* outputs,
        int num_outputs, std::int64_t directions, const bool* needs) noexcept
-      : op_(op), attrs_(attrs), inputs_(inputs), outputs_(outputs), needs_(needs), num_inputs_(num_inputs),
-        num_outputs_(num_outputs), directions_(directions) {}
+      : op_(op),
+        attrs_(attrs),
+        inputs_(inputs),
+        outputs_(outputs),
+        needs_(needs),
+        num_inputs_(num_inputs),
+        num_outputs_(num_outputs),
+        directions_(directions) {}
 
   /// Primal value; the OpDef must declare Save::data for it. @throws AutodiffError otherwise.
   [[nodiscard]] const Tensor& input(int i) const;
@@ -155,9 +161,7 @@ struct OpDef {
   bool differentiable = true;
   JointJvp joint_jvp = nullptr;
 
-  [[nodiscard]] constexpr Save save_of_input(int i) const noexcept {
-    return inputs[i < num_saves ? i : num_saves - 1];
-  }
+  [[nodiscard]] constexpr Save save_of_input(int i) const noexcept { return inputs[i < num_saves ? i : num_saves - 1]; }
 };
 
 }  // namespace solvent

@@ -31,7 +31,8 @@ Tensor saved(Save save, const Tensor& t) {
 
 std::int32_t Tape::record(const OpDef& op, const Attrs* attrs, std::span<const std::int32_t> values,
                           std::span<Tensor> saved_inputs, std::span<const Tensor> outputs) {
-  if (static_cast<std::size_t>(num_nodes_ / kChunk) == chunks_.size()) chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
+  if (static_cast<std::size_t>(num_nodes_ / kChunk) == chunks_.size())
+    chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
   Node& node = *std::construct_at(address(num_nodes_));
   ++num_nodes_;
   node.op = &op;
@@ -66,8 +67,9 @@ void accumulate(Tensor& slot, Tensor g) { slot = slot.defined() ? add(std::move(
 Tensors Tape::sweep(std::span<const std::int32_t> seed_ids, std::span<const Tensor> seeds,
                     std::span<const std::int32_t> wanted, bool retain) {
   if (consumed_)
-    throw AutodiffError("[pullback] was called before and has released its saved tensors; expected one call. Pass retain = true "
-                        "to the earlier calls to use it again.");
+    throw AutodiffError(
+        "[pullback] was called before and has released its saved tensors; expected one call. Pass retain = true "
+        "to the earlier calls to use it again.");
   consumed_ = !retain;
   Tensors slots(static_cast<std::size_t>(num_values_));
   for (std::size_t i = 0; i < seed_ids.size(); ++i)
@@ -79,7 +81,8 @@ Tensors Tape::sweep(std::span<const std::int32_t> seed_ids, std::span<const Tens
   for (std::int64_t k = num_nodes_ - 1; k >= 0; --k) {
     Node& node = this->node(k);
     Tensor* cotangents = slots.data() + node.first_output;
-    const bool active = std::any_of(cotangents, cotangents + node.num_outputs, [](const Tensor& t) { return t.defined(); });
+    const bool active =
+        std::any_of(cotangents, cotangents + node.num_outputs, [](const Tensor& t) { return t.defined(); });
     if (active) {
       if (node.op->vjp == nullptr)
         throw AutodiffError("[" + std::string(node.op->name) +
@@ -91,7 +94,8 @@ Tensors Tape::sweep(std::span<const std::int32_t> seed_ids, std::span<const Tens
       }
       const std::int32_t* values = node.values();
       for (int i = 0; i < node.num_inputs; ++i) needs[i] = values[i] >= 0;
-      const Rule rule(*node.op, node.attrs.get(), node.inputs(), node.num_inputs, node.outputs(), node.num_outputs, 0, needs);
+      const Rule rule(*node.op, node.attrs.get(), node.inputs(), node.num_inputs, node.outputs(), node.num_outputs, 0,
+                      needs);
       TensorVec grads = node.op->vjp(rule, {cotangents, static_cast<std::size_t>(node.num_outputs)});
       if (!retain) node.release();
       for (int i = 0; i < node.num_outputs; ++i) cotangents[i].reset();
@@ -128,7 +132,8 @@ Tensors Tape::replay(std::span<const std::int32_t> seed_ids, std::span<const Ten
     const Rule rule(*node.op, node.attrs.get(), node.inputs(), node.num_inputs, node.outputs(), node.num_outputs,
                     directions, nullptr);
     TensorVec out = node.op->jvp(rule, tangents);
-    for (int i = 0; i < node.num_outputs; ++i) slots[static_cast<std::size_t>(node.first_output + i)] = std::move(out[i]);
+    for (int i = 0; i < node.num_outputs; ++i)
+      slots[static_cast<std::size_t>(node.first_output + i)] = std::move(out[i]);
   }
   Tensors result(wanted.size());
   for (std::size_t i = 0; i < wanted.size(); ++i)

@@ -52,16 +52,19 @@ Tensor zeros_for(const Tensor& meta, std::int64_t directions = 0) {
 
 void check_inputs(const char* transform, const Tensors& xs) {
   for (std::size_t i = 0; i < xs.size(); ++i)
-    if (!xs[i].defined()) throw ValueError(std::string("[") + transform + "] input " + std::to_string(i) + " is an empty tensor handle; expected a tensor.");
+    if (!xs[i].defined())
+      throw ValueError(std::string("[") + transform + "] input " + std::to_string(i) +
+                       " is an empty tensor handle; expected a tensor.");
 }
 
 void check_differentiable(const char* transform, const Tensors& xs) {
   check_inputs(transform, xs);
   for (std::size_t i = 0; i < xs.size(); ++i)
     if (!is_floating(xs[i].dtype()))
-      throw DtypeError(std::string("[") + transform + "] got input " + std::to_string(i) + " of type " +
-                       std::string(to_string(xs[i].dtype())) +
-                       "; expected float32 or float64 to differentiate. Capture integer tensors in the function instead.");
+      throw DtypeError(
+          std::string("[") + transform + "] got input " + std::to_string(i) + " of type " +
+          std::string(to_string(xs[i].dtype())) +
+          "; expected float32 or float64 to differentiate. Capture integer tensors in the function instead.");
 }
 
 void check_like(const char* transform, const char* what, std::size_t i, const Tensor& got, const Tensor& meta,
@@ -190,7 +193,9 @@ JvpResult jvp_batched(const TensorsFn& f, const Tensors& xs, const Tensors& tang
   return result;
 }
 
-JvpResult jvp(const TensorsFn& f, const Tensors& xs, const Tensors& tangents) { return jvp_batched(f, xs, tangents, 0); }
+JvpResult jvp(const TensorsFn& f, const Tensors& xs, const Tensors& tangents) {
+  return jvp_batched(f, xs, tangents, 0);
+}
 
 // --- Jacobians --------------------------------------------------------------------------------------------------------------
 
@@ -241,7 +246,8 @@ Tensor jacfwd_of(const TensorsFn& f, const Tensor& x, std::int64_t chunk) {
   Shape y_shape = part.shape();
   y_shape.pop_back();
   // Chunks are copied into the result, which only plain values allow; under an outer transform all go in one pass.
-  if (step == n || is_differentiated(part)) return reshape(step == n ? std::move(part) : columns(0, n), joined(y_shape, x.shape()));
+  if (step == n || is_differentiated(part))
+    return reshape(step == n ? std::move(part) : columns(0, n), joined(y_shape, x.shape()));
   Shape all_shape = y_shape;
   all_shape.push_back(n);
   Tensor all = engine::empty(all_shape, part.dtype(), part.device());
@@ -260,8 +266,8 @@ Tensor jacrev_of(const TensorsFn& f, const Tensor& x) {
   const Tensor& y = r.values[0];
   const std::int64_t m = y.numel();
   // The pullback is linear: its derivative along unit cotangents is the Jacobian, whatever the point.
-  const JvpResult j = jvp_batched([&r](const Tensors& g) { return r.pullback(g); }, {zeros(y.shape(), {y.dtype(), y.device()})},
-                                  {unit_directions(y, 0, m)}, m);
+  const JvpResult j = jvp_batched([&r](const Tensors& g) { return r.pullback(g); },
+                                  {zeros(y.shape(), {y.dtype(), y.device()})}, {unit_directions(y, 0, m)}, m);
   return reshape(j.tangents[0], joined(y.shape(), x.shape()));
 }
 
@@ -273,7 +279,8 @@ Tensor row_directions(std::int64_t rows, std::int64_t n, const Tensor& like) {
   return engine::view(unit, {n, rows, n}, {n, 0, 1}, 0);
 }
 
-RowsJacobian rows_block(const std::function<Tensor(const Tensor&, std::int64_t)>& f, const Tensor& rows, std::int64_t first) {
+RowsJacobian rows_block(const std::function<Tensor(const Tensor&, std::int64_t)>& f, const Tensor& rows,
+                        std::int64_t first) {
   JvpResult r = jvp_batched([&](const Tensors& xs) { return detail::one(f(xs[0], first)); }, {rows},
                             {row_directions(rows.size(0), rows.size(1), rows)}, rows.size(1));
   const Tensor& y = r.values[0];
@@ -293,8 +300,8 @@ std::int64_t rows_per_block(std::int64_t n) {
 void store_rows(const RowsJacobian& block, std::int64_t first, Tensor& value, Tensor& jacobian) {
   const std::int64_t rows = block.value.size(0);
   Tensor value_rows = engine::view(value, block.value.shape(), value.strides(), first * value.strides()[0]);
-  Tensor jacobian_rows =
-      engine::view(jacobian, prepend(rows, {jacobian.size(1), jacobian.size(2)}), jacobian.strides(), first * jacobian.strides()[0]);
+  Tensor jacobian_rows = engine::view(jacobian, prepend(rows, {jacobian.size(1), jacobian.size(2)}), jacobian.strides(),
+                                      first * jacobian.strides()[0]);
   engine::copy_into(block.value, value_rows);
   engine::copy_into(block.jacobian, jacobian_rows);
 }
@@ -318,9 +325,11 @@ RowsJacobian jacfwd_rows(const std::function<Tensor(const Tensor&, std::int64_t)
     return engine::view(x, {count, x.size(1)}, x.strides(), x.impl()->offset + first * x.strides()[0]);
   };
   RowsJacobian head = rows_block(f, rows_of(0), 0);
-  if (is_differentiated(head.value) || is_differentiated(head.jacobian)) return rows_block(f, x, 0);  // f captures outer levels
+  if (is_differentiated(head.value) || is_differentiated(head.jacobian))
+    return rows_block(f, x, 0);  // f captures outer levels
   const std::int64_t m = head.value.size(1);
-  RowsJacobian result{engine::empty({total, m}, x.dtype(), x.device()), engine::empty({total, m, x.size(1)}, x.dtype(), x.device())};
+  RowsJacobian result{engine::empty({total, m}, x.dtype(), x.device()),
+                      engine::empty({total, m, x.size(1)}, x.dtype(), x.device())};
   store_rows(head, 0, result.value, result.jacobian);
   const std::int64_t blocks = (total + block - 1) / block;
   std::exception_ptr failure;  // of the first failing block, so that errors are deterministic

@@ -155,7 +155,8 @@ struct JvpResult1 {
 /// f(xs) and its derivative along `tangents` (same shapes as xs; an empty handle is a zero).
 SOLVENT_API JvpResult jvp(const TensorsFn& f, const Tensors& xs, const Tensors& tangents);
 /// K directions in one pass: tangents (K, *x.shape) -> (K, *y.shape). @throws ShapeError
-SOLVENT_API JvpResult jvp_batched(const TensorsFn& f, const Tensors& xs, const Tensors& tangents, std::int64_t directions);
+SOLVENT_API JvpResult jvp_batched(const TensorsFn& f, const Tensors& xs, const Tensors& tangents,
+                                  std::int64_t directions);
 template <TensorFunction F>
 JvpResult1 jvp(F f, const Tensor& x, const Tensor& tangent) {
   JvpResult r = jvp(detail::lift_unary(f), detail::one(x), detail::one(tangent));

@@ -14,10 +14,10 @@ namespace solvent {
 /// Counters of one device's allocator, in bytes. Blocks served from thread-local free lists count as active
 /// in units of their size class.
 struct MemoryStats {
-  std::size_t active = 0;  ///< bytes in live buffers, handles and tape nodes, rounded up to block sizes
-  std::size_t peak = 0;    ///< largest `active` since start or reset_peak_memory; exact for blocks above 4 KiB
-  std::size_t cached = 0;  ///< freed bytes kept for reuse
-  std::size_t limit = 0;   ///< active + cached may not exceed this; 0 = no limit
+  std::size_t active = 0;         ///< bytes in live buffers, handles and tape nodes, rounded up to block sizes
+  std::size_t peak = 0;           ///< largest `active` since start or reset_peak_memory; exact for blocks above 4 KiB
+  std::size_t cached = 0;         ///< freed bytes kept for reuse
+  std::size_t limit = 0;          ///< active + cached may not exceed this; 0 = no limit
   std::uint64_t allocations = 0;  ///< of tensor data; handles and nodes are not counted
   std::uint64_t cache_hits = 0;   ///< allocations that needed no memory from the system
 };

@@ -13,7 +13,8 @@ Tensor host_contiguous(const char* op, const Tensor& t);
 /// The elements of a contiguous CPU tensor.
 inline const std::byte* host_bytes(const Tensor& t) noexcept {
   const TensorImpl& impl = *t.impl();
-  return static_cast<const std::byte*>(impl.storage->data) + impl.offset * static_cast<std::int64_t>(size_of(impl.dtype));
+  return static_cast<const std::byte*>(impl.storage->data) +
+         impl.offset * static_cast<std::int64_t>(size_of(impl.dtype));
 }
 
 }  // namespace solvent::detail

@@ -52,9 +52,7 @@ void parallel_for(std::int64_t n, std::int64_t grain, F&& body) {
   using Body = std::remove_reference_t<F>;
   detail::parallel_blocks(
       n, grain,
-      [](void* context, std::int64_t begin, std::int64_t end) noexcept {
-        (*static_cast<Body*>(context))(begin, end);
-      },
+      [](void* context, std::int64_t begin, std::int64_t end) noexcept { (*static_cast<Body*>(context))(begin, end); },
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 

@@ -122,7 +122,8 @@ class SOLVENT_API Tensor {
 
  private:
   [[nodiscard]] detail::TensorImpl* get() const {
-    if (!impl_) [[unlikely]] detail::throw_empty_handle();
+    if (!impl_) [[unlikely]]
+      detail::throw_empty_handle();
     return impl_;
   }
   detail::TensorImpl* impl_ = nullptr;

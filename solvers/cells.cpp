@@ -33,7 +33,9 @@ FusedResult run_gru(const Tensor& h0, const Tensor& xs, const Tensors& theta, Ke
     const Tensor x = engine::contiguous(xs), h = engine::contiguous(h0);
     Tensors w;
     for (const Tensor& t : theta) w.push_back(engine::contiguous(t));
-    const cpu::GruWeights<T> weights{.w_ih = engine::ptr<T>(w[0]), .w_hh = engine::ptr<T>(w[1]), .b = engine::ptr<T>(w[2]),
+    const cpu::GruWeights<T> weights{.w_ih = engine::ptr<T>(w[0]),
+                                     .w_hh = engine::ptr<T>(w[1]),
+                                     .b = engine::ptr<T>(w[2]),
                                      .b_hn = engine::ptr<T>(w[3])};
     Tensor hs = engine::empty({xs.size(0), xs.size(1), h0.size(1)}, h0.dtype());
     T* out = engine::mutable_ptr<T>(hs);
@@ -58,15 +60,17 @@ bool fits(const Tensor& h0, const Tensor& xs, const Tensors& theta) {
 FusedResult gru_shooting(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
   if (!fits(h0, xs, theta)) return {};
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
-    return cpu::gru_shooting(shape, weights, x, h, hs,
-                             {.atol = o.atol, .rtol = o.rtol, .max_passes = o.max_passes, .chunk = o.chunk, .burn_in = o.burn_in});
+    return cpu::gru_shooting(
+        shape, weights, x, h, hs,
+        {.atol = o.atol, .rtol = o.rtol, .max_passes = o.max_passes, .chunk = o.chunk, .burn_in = o.burn_in});
   });
 }
 
 FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
   if (!fits(h0, xs, theta) || h0.size(1) > cpu::kGruNewtonMaxHidden) return {};
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
-    return cpu::gru_newton(shape, weights, x, h, hs, {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});
+    return cpu::gru_newton(shape, weights, x, h, hs,
+                           {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});
   });
 }
 
@@ -80,7 +84,9 @@ SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
   c.jacobian = projected ? cell.jacobian_projected : cell.jacobian;
   c.jacobian_diagonal = projected ? cell.jacobian_diagonal_projected : cell.jacobian_diagonal;
   if (cell.kind == nn::CellKind::gru) {
-    c.sequence = [](const Tensor& h0, const Tensor& xs, const Tensors& t) { return gru_sequence(xs, h0, t[0], t[1], t[2], t[3]); };
+    c.sequence = [](const Tensor& h0, const Tensor& xs, const Tensors& t) {
+      return gru_sequence(xs, h0, t[0], t[1], t[2], t[3]);
+    };
     c.fused_shooting = gru_shooting;
     c.fused_newton = gru_newton;
   }

@@ -50,7 +50,8 @@ Tensor jacobian(const Problem& p, const Tensor& rows) {
   const std::int64_t items = p.items(), width = p.width();
   if (items == 1) return reshape(jacfwd([&](const Tensor& y) { return p(y); }, rows), {1, width, width});
   // The items are independent, so one direction per column serves all of them at once.
-  const Tensor seeds = broadcast_to(reshape(eye(width, {rows.dtype(), rows.device()}), {width, 1, width}), {width, items, width});
+  const Tensor seeds =
+      broadcast_to(reshape(eye(width, {rows.dtype(), rows.device()}), {width, 1, width}), {width, items, width});
   const JvpResult1 r = jvp_batched([&](const Tensor& y) { return p(y); }, rows, seeds);
   return permute(r.tangent, {1, 2, 0});
 }
@@ -161,13 +162,17 @@ void check_method(const RootMethod& method) {
   double damping = 0;
   if (const auto* n = std::get_if<Newton>(&method)) damping = n->damping;
   if (const auto* p = std::get_if<Picard>(&method)) damping = p->damping;
-  if (!in_unit(damping)) throw ValueError(fmt::format("[solve_root] got damping {}; expected a value in [0, 1).", damping));
+  if (!in_unit(damping))
+    throw ValueError(fmt::format("[solve_root] got damping {}; expected a value in [0, 1).", damping));
   if (const auto* a = std::get_if<Anderson>(&method); a && (a->memory < 1 || !(a->mixing > 0)))
-    throw ValueError(fmt::format("[solve_root] got memory {} and mixing {}; expected memory >= 1 and mixing > 0.", a->memory, a->mixing));
+    throw ValueError(fmt::format("[solve_root] got memory {} and mixing {}; expected memory >= 1 and mixing > 0.",
+                                 a->memory, a->mixing));
 }
 
 std::string method_name(const RootMethod& method) {
-  return std::holds_alternative<Newton>(method) ? "newton" : std::holds_alternative<Picard>(method) ? "picard" : "anderson";
+  return std::holds_alternative<Newton>(method)   ? "newton"
+         : std::holds_alternative<Picard>(method) ? "picard"
+                                                  : "anderson";
 }
 
 // A residual y - g(y) has the units of y and is measured relative to it; a general residual has its own.
@@ -198,7 +203,8 @@ Solution run(const RootFunction& residual, const Tensor& y0, const Tensors& thet
     const ItemNorms norms = detail::item_norms(stop_gradient(state.r), stop_gradient(state.y), 0, tol);
     std::vector<bool> accept(items, options.termination.on == Criterion::residual);
     if (options.termination.on == Criterion::step && previous.defined()) {
-      const ItemNorms moved = detail::item_norms(sub(stop_gradient(state.y), previous), stop_gradient(state.y), 0, step_tol);
+      const ItemNorms moved =
+          detail::item_norms(sub(stop_gradient(state.y), previous), stop_gradient(state.y), 0, step_tol);
       for (std::size_t i = 0; i < items; ++i) accept[i] = moved.ratio[i] <= 1.0;
     }
     const std::vector<Verdict> now = monitor.check(k, norms, all, accept);
@@ -273,9 +279,10 @@ struct Solve {
   Tensors operator()(const Tensors& theta) const {
     *out = run(f, y0, theta, method, options, batch, scale);
     if (!out->ok())
-      throw SolverError(out->message() + (options.on_failure == OnFailure::return_best
-                                              ? " An implicit gradient needs a converged solution; use Adjoint::unrolled or none."
-                                              : ""));
+      throw SolverError(out->message() +
+                        (options.on_failure == OnFailure::return_best
+                             ? " An implicit gradient needs a converged solution; use Adjoint::unrolled or none."
+                             : ""));
     Tensors y;
     y.push_back(out->value);
     return y;
@@ -294,12 +301,13 @@ Solution solve_scaled(const RootFunction& residual, const Tensor& y0, const Tens
                       const Options& options, Batch batch, Scale scale) {
   check_method(method);
   if (!is_floating(y0.dtype()))
-    throw DtypeError(fmt::format("[solve_root] got y0 {}; expected float32 or float64. Use cast(x, dtype).", describe(y0)));
+    throw DtypeError(
+        fmt::format("[solve_root] got y0 {}; expected float32 or float64. Use cast(x, dtype).", describe(y0)));
   if (y0.numel() == 0 || (batch == Batch::rows && y0.rank() < 1))
     throw ShapeError(fmt::format("[solve_root] got y0 {}; expected at least one element.", describe(y0)));
   if (options.initial_guess.defined() && !(options.initial_guess.shape() == y0.shape()))
-    throw ShapeError(fmt::format("[solve_root] got initial_guess {}; expected shape {}.", describe(options.initial_guess),
-                                 solvent::to_string(y0.shape())));
+    throw ShapeError(fmt::format("[solve_root] got initial_guess {}; expected shape {}.",
+                                 describe(options.initial_guess), solvent::to_string(y0.shape())));
   Tensors arguments = theta;
   if (options.adjoint == Adjoint::none)
     for (Tensor& t : arguments) t = stop_gradient(t);
@@ -311,8 +319,9 @@ Solution solve_scaled(const RootFunction& residual, const Tensor& y0, const Tens
     return s;
   }
   const auto out = std::make_shared<Solution>();
-  const Tensors y = custom_root(Residual{residual}, theta, Solve{residual, stop_gradient(y0), method, options, batch, scale, out},
-                                TangentSolve{residual, batch});
+  const Tensors y =
+      custom_root(Residual{residual}, theta, Solve{residual, stop_gradient(y0), method, options, batch, scale, out},
+                  TangentSolve{residual, batch});
   Solution s = *out;
   s.value = y[0];
   return s;

@@ -40,8 +40,12 @@ class WindowSolve {
  public:
   WindowSolve(const SequenceMethod& method, const Options& options, const SequenceProblem& problem, int max_steps,
               Stats& stats)
-      : method_(method), options_(options), stats_(stats), tolerance_(detail::resolve(options.termination, problem.h0().dtype())),
-        monitor_(options.termination, max_steps, static_cast<int>(problem.batch())), problem_(problem) {
+      : method_(method),
+        options_(options),
+        stats_(stats),
+        tolerance_(detail::resolve(options.termination, problem.h0().dtype())),
+        monitor_(options.termination, max_steps, static_cast<int>(problem.batch())),
+        problem_(problem) {
     const auto items = static_cast<std::size_t>(problem.batch());
     result_.verdicts.assign(items, Verdict::running);
     result_.residual.assign(items, 0.0);
@@ -125,7 +129,8 @@ class WindowSolve {
 
   Tensor assemble() {
     const auto same = [&](const Best& b) { return b.h.impl() == best_[0].h.impl(); };
-    if (std::all_of(best_.begin(), best_.end(), same) && best_[0].h.size(kBatchAxis) == static_cast<std::int64_t>(best_.size()))
+    if (std::all_of(best_.begin(), best_.end(), same) &&
+        best_[0].h.size(kBatchAxis) == static_cast<std::int64_t>(best_.size()))
       return finish(best_[0].h);
     Tensors columns;
     for (const Best& b : best_) columns.push_back(select(b.h, kBatchAxis, b.column));
@@ -160,7 +165,8 @@ void check_method(const SequenceMethod& method) {
   if (const auto* deer = std::get_if<Deer>(&method)) {
     if (!(deer->damping >= 0.0 && deer->damping <= 1.0))
       fail(fmt::format("got damping {}; expected a value in [0, 1].", deer->damping));
-    if (deer->window < 0) fail(fmt::format("got window {}; expected at least 0 (0 = the whole sequence).", deer->window));
+    if (deer->window < 0)
+      fail(fmt::format("got window {}; expected at least 0 (0 = the whole sequence).", deer->window));
   }
   if (const auto* jacobi = std::get_if<Jacobi>(&method); jacobi && jacobi->window < 0)
     fail(fmt::format("got window {}; expected at least 0 (0 = the whole sequence).", jacobi->window));
@@ -175,10 +181,11 @@ Tensor checked_guess(const SequenceProblem& problem, const Tensor& guess, Stats&
   const Tensor fallback = problem.default_guess();
   if (!guess.defined()) return fallback;
   if (!(guess.shape() == fallback.shape()))
-    throw ShapeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}.", describe(guess), to_string(fallback.shape())));
+    throw ShapeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}.", describe(guess),
+                                 to_string(fallback.shape())));
   if (guess.dtype() != fallback.dtype())
-    throw DtypeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}. Use cast(x, dtype).", describe(guess),
-                                 to_string(fallback.dtype())));
+    throw DtypeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}. Use cast(x, dtype).",
+                                 describe(guess), to_string(fallback.dtype())));
   // The derivative with respect to the guess is zero: the solution does not depend on it.
   const Tensor plain = stop_gradient(guess);
   const std::vector<bool> finite = detail::finite_items(plain, kBatchAxis);
@@ -191,8 +198,8 @@ Tensor checked_guess(const SequenceProblem& problem, const Tensor& guess, Stats&
   return stack(std::move(columns), kBatchAxis);
 }
 
-SequenceState first_state(const SequenceMethod& method, const SequenceProblem& problem, const Options& options, Stats& stats,
-                          const Tensor& guess) {
+SequenceState first_state(const SequenceMethod& method, const SequenceProblem& problem, const Options& options,
+                          Stats& stats, const Tensor& guess) {
   if (const auto* shooting = std::get_if<Shooting>(&method); shooting && !options.initial_guess.defined()) {
     const std::int64_t chunk = detail::chunk_length(*shooting, problem.length(), problem.batch());
     const std::int64_t burn_in = shooting->burn_in < 0 ? std::min<std::int64_t>(64, chunk) : shooting->burn_in;
@@ -231,7 +238,8 @@ Solution run_iterative(const SequenceProblem& problem, const SequenceMethod& met
   for (std::int64_t first = 0; first < steps; first += window) {
     const std::int64_t count = std::min(window, steps - first);
     const SequenceProblem part = problem.window(first, count, h0);
-    const Tensor part_guess = options.initial_guess.defined() ? slice(guess, 0, first, first + count) : part.default_guess();
+    const Tensor part_guess =
+        options.initial_guess.defined() ? slice(guess, 0, first, first + count) : part.default_guess();
     WindowResult r = WindowSolve(method, options, part, s.max_steps, s.stats)
                          .run(first_state(method, part, options, s.stats, part_guess));
     ++s.stats.windows;
@@ -247,8 +255,8 @@ Solution run_iterative(const SequenceProblem& problem, const SequenceMethod& met
   return s;
 }
 
-Solution run_sequential(const SequenceCell& cell, const SequenceProblem& problem, const Sequential& method, const Tensor& h0,
-                        const Tensor& xs, const Tensors& theta) {
+Solution run_sequential(const SequenceCell& cell, const SequenceProblem& problem, const Sequential& method,
+                        const Tensor& h0, const Tensor& xs, const Tensors& theta) {
   Solution s;
   s.max_steps = 1;
   if (method.fused && cell.sequence) {
@@ -290,8 +298,11 @@ Solution from_fused(FusedResult f, const Termination& termination) {
 }
 
 // The fused kernel of a method, if the cell has one and nothing needs the generic path.
-const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const SequenceMethod& method, const Options& options) {
-  if (options.initial_guess.defined() || options.each_step || options.termination.max_steps == 0 || options.termination.on != Criterion::residual) return nullptr;
+const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const SequenceMethod& method,
+                                        const Options& options) {
+  if (options.initial_guess.defined() || options.each_step || options.termination.max_steps == 0 ||
+      options.termination.on != Criterion::residual)
+    return nullptr;
   if (const auto* shooting = std::get_if<Shooting>(&method); shooting && shooting->fused && cell.fused_shooting)
     return &cell.fused_shooting;
   if (const auto* deer = std::get_if<Deer>(&method);
@@ -301,7 +312,8 @@ const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const Sequence
 }
 
 FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Termination& termination) {
-  FusedOptions o{.atol = tol.atol, .rtol = tol.rtol, .max_passes = std::max(termination.max_steps, 0), .chunk = window_of(method)};
+  FusedOptions o{
+      .atol = tol.atol, .rtol = tol.rtol, .max_passes = std::max(termination.max_steps, 0), .chunk = window_of(method)};
   if (const auto* shooting = std::get_if<Shooting>(&method)) {
     o.chunk = shooting->chunk;
     o.burn_in = shooting->burn_in;
@@ -310,8 +322,8 @@ FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Te
 }
 
 // Runs a method on tensors that may be differentiated (then through all its steps).
-Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const Tensors& theta, const SequenceMethod& method,
-             const Options& options) {
+Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const Tensors& theta,
+             const SequenceMethod& method, const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   check_method(method);
   const bool plain = !is_differentiated(h0) && !is_differentiated(xs) &&
@@ -324,8 +336,10 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
     static_cast<void>(SequenceProblem(shapes_only, h0, xs, theta));
     const Tolerance tol = detail::resolve(options.termination, h0.dtype());
     FusedResult f = (*fused)(h0, xs, theta, fused_options(method, tol, options.termination));
-    if (f.value.defined()) s = from_fused(std::move(f), options.termination);
-    else fused = nullptr;  // the kernel declined these sizes
+    if (f.value.defined())
+      s = from_fused(std::move(f), options.termination);
+    else
+      fused = nullptr;  // the kernel declined these sizes
   }
   if (fused == nullptr) {
     const auto* sequential = std::get_if<Sequential>(&method);
@@ -333,7 +347,8 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
     SequenceCell reduced = cell;
     if (whole) reduced.project = nullptr;
     const SequenceProblem problem(reduced, h0, xs, theta);
-    s = sequential ? run_sequential(cell, problem, *sequential, h0, xs, theta) : run_iterative(problem, method, options);
+    s = sequential ? run_sequential(cell, problem, *sequential, h0, xs, theta)
+                   : run_iterative(problem, method, options);
   }
   s.method = name_of(method);
   s.stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -392,7 +407,8 @@ struct Solve {
     const Packed p = unpack(all);
     *out = run(cell, p.h0, p.xs, p.theta, method, options);
     if (!out->ok() && options.on_failure == OnFailure::return_best)
-      throw SolverError(out->message() + " An implicit gradient needs a converged solution; use Adjoint::unrolled or none.");
+      throw SolverError(out->message() +
+                        " An implicit gradient needs a converged solution; use Adjoint::unrolled or none.");
     raise_if_asked(*out, options);
     Tensors y;
     y.push_back(out->value);

@@ -36,7 +36,7 @@ struct FusedResult {
   std::vector<double> ratio;     ///< per sequence: largest |r| / (atol + rtol |h|)
   int passes = 0;                ///< passes or Newton steps of the slowest sequence (or window)
   int windows = 1;
-  int max_passes = 0;            ///< limit that was in force
+  int max_passes = 0;  ///< limit that was in force
 };
 
 /// What a fused kernel is asked for.
@@ -54,7 +54,8 @@ struct SequenceCell {
   using Project = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
   using Sequence = std::function<Tensor(const Tensor& h0, const Tensor& xs, const Tensors& theta)>;
   /// Fused time-parallel kernels on plain CPU tensors. An empty value declines: the generic path is taken.
-  using Fused = std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
+  using Fused =
+      std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
 
   Step step;                   ///< (N, n), (N, ...), theta -> (N, n); rows are independent
   Jacobian jacobian;           ///< closed form; empty: forward mode with n directions in one pass (jacfwd_rows)
@@ -132,9 +133,9 @@ SOLVENT_API Solution solve_sequence(const nn::RecurrentCell& cell, const Tensor&
                                     const SequenceMethod& method = Deer{}, const Options& options = {});
 
 template <OwningCallable F>
-  requires std::is_invocable_r_v<Tensor, F&, const Tensor&, const Tensor&, const Tensors&>
-Solution solve_sequence(F step, const Tensor& h0, const Tensor& xs, const Tensors& theta,
-                        const SequenceMethod& method = Deer{}, const Options& options = {}) {
+requires std::is_invocable_r_v<Tensor, F&, const Tensor&, const Tensor&, const Tensors&> Solution
+solve_sequence(F step, const Tensor& h0, const Tensor& xs, const Tensors& theta, const SequenceMethod& method = Deer{},
+               const Options& options = {}) {
   SequenceCell cell;
   cell.step = std::move(step);
   return solve_sequence(cell, h0, xs, theta, method, options);

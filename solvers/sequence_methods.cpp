@@ -134,25 +134,27 @@ SequenceState begin(const SequenceProblem& problem, Tensor guess) {
   return with_residual(problem, std::move(guess), unused);
 }
 
-SequenceState step(const SequenceMethod& method, const SequenceProblem& problem, const SequenceState& state, Stats& stats) {
+SequenceState step(const SequenceMethod& method, const SequenceProblem& problem, const SequenceState& state,
+                   Stats& stats) {
   return std::visit(
-      Overloaded{[&](const Sequential&) {
-                   Tensor hs = sequential(problem);
-                   return with_residual(problem, std::move(hs), stats);
-                 },
-                 [&](const Jacobi&) {
-                   if (state.residual.shape() == state.h.shape())
-                     return with_residual(problem, add(state.h, state.residual), stats);
-                   return with_residual(problem, problem.evaluate(state.h), stats);
-                 },
-                 [&](const GaussSeidel& m) { return sweep(problem, state, std::min(m.block, problem.length()), stats); },
-                 [&](const Deer& m) {
-                   if (state.residual.shape() == state.h.shape()) return deer_step(m, problem, state, stats);
-                   return deer_step(m, problem, with_residual(problem, state.h, stats), stats);
-                 },
-                 [&](const Shooting& m) {
-                   return sweep(problem, state, detail::chunk_length(m, problem.length(), problem.batch()), stats);
-                 }},
+      Overloaded{
+          [&](const Sequential&) {
+            Tensor hs = sequential(problem);
+            return with_residual(problem, std::move(hs), stats);
+          },
+          [&](const Jacobi&) {
+            if (state.residual.shape() == state.h.shape())
+              return with_residual(problem, add(state.h, state.residual), stats);
+            return with_residual(problem, problem.evaluate(state.h), stats);
+          },
+          [&](const GaussSeidel& m) { return sweep(problem, state, std::min(m.block, problem.length()), stats); },
+          [&](const Deer& m) {
+            if (state.residual.shape() == state.h.shape()) return deer_step(m, problem, state, stats);
+            return deer_step(m, problem, with_residual(problem, state.h, stats), stats);
+          },
+          [&](const Shooting& m) {
+            return sweep(problem, state, detail::chunk_length(m, problem.length(), problem.batch()), stats);
+          }},
       method);
 }
 

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
-#include "solvent/ops/index.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/index.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/sequence.h"
 
@@ -32,12 +32,12 @@ SequenceProblem::SequenceProblem(const SequenceCell& cell, Tensor h0, const Tens
   if (xs_.rank() < 2 || xs_.size(1) != h0_.size(0))
     throw ShapeError(fmt::format("[solve_sequence] got xs {} and h0 {}; expected xs (T, B, ...) with B = h0.shape[0].",
                                  describe(xs_), describe(h0_)));
-  if (xs_.size(0) == 0)
-    throw ShapeError("[solve_sequence] got xs with T = 0 steps; expected at least one.");
+  if (xs_.size(0) == 0) throw ShapeError("[solve_sequence] got xs with T = 0 steps; expected at least one.");
   if (h0_.size(0) == 0 || h0_.size(1) == 0)
     throw ShapeError(fmt::format("[solve_sequence] got an empty h0 {}; expected B >= 1 and n >= 1.", describe(h0_)));
   if (!is_floating(h0_.dtype()))
-    throw DtypeError(fmt::format("[solve_sequence] got h0 {}; expected float32 or float64. Use cast(x, dtype).", describe(h0_)));
+    throw DtypeError(
+        fmt::format("[solve_sequence] got h0 {}; expected float32 or float64. Use cast(x, dtype).", describe(h0_)));
   t_ = xs_.size(0);
   b_ = h0_.size(0);
   n_ = h0_.size(1);
@@ -53,8 +53,8 @@ Tensor SequenceProblem::rows(const Tensor& t) const {
 Tensor SequenceProblem::step(const Tensor& h, const Tensor& x) const {
   Tensor next = cell_.step(h, x, theta_);
   if (!(next.shape() == h.shape()))
-    throw ShapeError(fmt::format("[solve_sequence] the cell maps h {} to {}; expected the same shape (N, n).", describe(h),
-                                 describe(next)));
+    throw ShapeError(fmt::format("[solve_sequence] the cell maps h {} to {}; expected the same shape (N, n).",
+                                 describe(h), describe(next)));
   return next;
 }
 
@@ -80,7 +80,8 @@ CellJacobian SequenceProblem::linearize(const Tensor& hs, JacobianKind kind) con
     cj = cell_.jacobian(h, x, theta_);
   } else {
     const RowsJacobian r = jacfwd_rows(
-        [&](const Tensor& block, std::int64_t first) { return step(block, slice(x, 0, first, first + block.size(0))); }, h);
+        [&](const Tensor& block, std::int64_t first) { return step(block, slice(x, 0, first, first + block.size(0))); },
+        h);
     cj = {r.value, r.jacobian};
   }
   if (kind == JacobianKind::diagonal && !diagonal) {  // row i, column i: every (n + 1)-th entry

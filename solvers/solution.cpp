@@ -31,10 +31,10 @@ std::string_view advice(Status status) noexcept {
 }
 
 std::string Solution::message() const {
-  if (ok())
-    return fmt::format("[{}] converged in {} steps: residual {:.2e}", method, stats.steps, stats.residual);
-  return fmt::format("[{}] {} after {} of {} steps: residual {:.2e} is not within tolerance (best at step {}). {}", method,
-                     to_string(status), stats.steps, max_steps, stats.residual, stats.best_step, advice(status));
+  if (ok()) return fmt::format("[{}] converged in {} steps: residual {:.2e}", method, stats.steps, stats.residual);
+  return fmt::format("[{}] {} after {} of {} steps: residual {:.2e} is not within tolerance (best at step {}). {}",
+                     method, to_string(status), stats.steps, max_steps, stats.residual, stats.best_step,
+                     advice(status));
 }
 
 const Tensor& Solution::value_or_throw() const {

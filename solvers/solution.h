@@ -46,22 +46,22 @@ enum class Adjoint : std::uint8_t {
 };
 
 enum class OnFailure : std::uint8_t {
-  throw_error,   ///< SolverError with status, residual and advice
-  return_best,   ///< the best iterate, marked by its status
+  throw_error,  ///< SolverError with status, residual and advice
+  return_best,  ///< the best iterate, marked by its status
 };
 
 /// Counters of one solve.
 struct Stats {
-  int steps = 0;                       ///< iterations of the slowest item (of the slowest window)
-  std::int64_t f_evals = 0;            ///< evaluations of the residual on the whole problem
+  int steps = 0;             ///< iterations of the slowest item (of the slowest window)
+  std::int64_t f_evals = 0;  ///< evaluations of the residual on the whole problem
   std::int64_t jacobian_evals = 0;
   std::int64_t linear_solves = 0;
-  double residual = 0;                 ///< largest |r| of the returned value
-  int best_step = 0;                   ///< step of the returned iterate
-  int windows = 1;                     ///< pieces of the sequence solved one after the other
-  int replaced_guesses = 0;            ///< items whose warm start was not finite and was replaced by the default
-  std::vector<int> steps_per_item;     ///< one entry per batch item
-  std::vector<double> history;         ///< largest |r| / tolerance after every step
+  double residual = 0;              ///< largest |r| of the returned value
+  int best_step = 0;                ///< step of the returned iterate
+  int windows = 1;                  ///< pieces of the sequence solved one after the other
+  int replaced_guesses = 0;         ///< items whose warm start was not finite and was replaced by the default
+  std::vector<int> steps_per_item;  ///< one entry per batch item
+  std::vector<double> history;      ///< largest |r| / tolerance after every step
   double seconds = 0;
 };
 
@@ -93,8 +93,8 @@ struct Solution {
   /// "[deer] stopped after 50 of 50 steps: residual 3.1e-02 > ... Try ..."
   [[nodiscard]] SOLVENT_API std::string message() const;
 
-  std::string method;    ///< name used in messages
-  int max_steps = 0;     ///< limit that was in force
+  std::string method;  ///< name used in messages
+  int max_steps = 0;   ///< limit that was in force
 };
 
 }  // namespace solvent::solvers

@@ -24,9 +24,12 @@ struct Layout {
 Layout layout_of(const Tensor& t, int item_axis) {
   Layout l;
   for (int axis = 0; axis < t.rank(); ++axis) {
-    if (axis == item_axis) l.items = t.shape()[axis];
-    else if (axis < item_axis) l.outer *= t.shape()[axis];
-    else l.inner *= t.shape()[axis];
+    if (axis == item_axis)
+      l.items = t.shape()[axis];
+    else if (axis < item_axis)
+      l.outer *= t.shape()[axis];
+    else
+      l.inner *= t.shape()[axis];
   }
   return l;
 }
@@ -46,14 +49,16 @@ void max_norms(const T* r, const T* y, const Layout& l, Tolerance tol, ItemNorms
     for (std::int64_t o = begin; o < end; ++o) {
       for (std::int64_t item = 0; item < l.items; ++item) {
         const std::int64_t first = (o * l.items + item) * l.inner;
-        double worst = ratio[slot + static_cast<std::size_t>(item)], size = residual[slot + static_cast<std::size_t>(item)];
+        double worst = ratio[slot + static_cast<std::size_t>(item)],
+               size = residual[slot + static_cast<std::size_t>(item)];
         for (std::int64_t j = first; j < first + l.inner; ++j) {
           const double a = std::abs(static_cast<double>(r[j]));
           const double q = a / (tol.atol + tol.rtol * std::abs(static_cast<double>(y[j])));
           // An infinite state would pass the relative test, so it counts as not finite, like NaN (which fails `<`).
           worst = q <= worst && std::isfinite(static_cast<double>(y[j])) ? worst
-                  : std::isfinite(q) && std::isfinite(static_cast<double>(y[j])) ? q
-                                                                                  : std::numeric_limits<double>::infinity();
+                  : std::isfinite(q) && std::isfinite(static_cast<double>(y[j]))
+                      ? q
+                      : std::numeric_limits<double>::infinity();
           size = a <= size ? size : a;
           if (!(a < std::numeric_limits<double>::infinity())) size = std::numeric_limits<double>::infinity();
         }
@@ -109,11 +114,16 @@ std::vector<Monitor::Verdict> Monitor::check(int step, const ItemNorms& norms, c
     }
     const double factor = termination_.divergence_factor;
     Verdict v = Verdict::running;
-    if (!std::isfinite(q)) v = Verdict::non_finite;
-    else if (q <= 1.0 && accept[k]) v = Verdict::converged;
-    else if (factor > 0 && q > factor * std::max(item.best, 1.0)) v = Verdict::diverged;
-    else if (termination_.patience > 0 && item.checks_since >= termination_.patience) v = Verdict::stalled;
-    else if (step >= max_steps_) v = Verdict::max_steps;
+    if (!std::isfinite(q))
+      v = Verdict::non_finite;
+    else if (q <= 1.0 && accept[k])
+      v = Verdict::converged;
+    else if (factor > 0 && q > factor * std::max(item.best, 1.0))
+      v = Verdict::diverged;
+    else if (termination_.patience > 0 && item.checks_since >= termination_.patience)
+      v = Verdict::stalled;
+    else if (step >= max_steps_)
+      v = Verdict::max_steps;
     verdicts.push_back(v);
   }
   return verdicts;

@@ -38,7 +38,8 @@ class Monitor {
 
   /// `accept[i]`: the extra condition of Criterion::step holds. Returns the verdict per item and remembers whether this
   /// iterate is the best so far (see is_best).
-  std::vector<Verdict> check(int step, const ItemNorms& norms, const std::vector<int>& items, const std::vector<bool>& accept);
+  std::vector<Verdict> check(int step, const ItemNorms& norms, const std::vector<int>& items,
+                             const std::vector<bool>& accept);
   [[nodiscard]] bool is_best(int item) const { return items_[static_cast<std::size_t>(item)].is_best; }
 
  private:

@@ -129,12 +129,24 @@ void accumulate_run(const T* x, T* sums, std::int64_t count) {
   for (; i < count; ++i) sums[i] += x[i];
 }
 
-void add_dense_f32(const float* a, const float* b, float* y, std::int64_t n, bool stream) { add_dense(a, b, y, n, stream); }
-void add_dense_f64(const double* a, const double* b, double* y, std::int64_t n, bool stream) { add_dense(a, b, y, n, stream); }
-void add_f32(const float* a, std::int64_t sa, const float* b, std::int64_t sb, float* y, std::int64_t n) { add_run(a, sa, b, sb, y, n); }
-void add_f64(const double* a, std::int64_t sa, const double* b, std::int64_t sb, double* y, std::int64_t n) { add_run(a, sa, b, sb, y, n); }
-void affine_f32(const float* x, float a, float b, float* y, std::int64_t n, bool stream) { affine_run(x, a, b, y, n, stream); }
-void affine_f64(const double* x, double a, double b, double* y, std::int64_t n, bool stream) { affine_run(x, a, b, y, n, stream); }
+void add_dense_f32(const float* a, const float* b, float* y, std::int64_t n, bool stream) {
+  add_dense(a, b, y, n, stream);
+}
+void add_dense_f64(const double* a, const double* b, double* y, std::int64_t n, bool stream) {
+  add_dense(a, b, y, n, stream);
+}
+void add_f32(const float* a, std::int64_t sa, const float* b, std::int64_t sb, float* y, std::int64_t n) {
+  add_run(a, sa, b, sb, y, n);
+}
+void add_f64(const double* a, std::int64_t sa, const double* b, std::int64_t sb, double* y, std::int64_t n) {
+  add_run(a, sa, b, sb, y, n);
+}
+void affine_f32(const float* x, float a, float b, float* y, std::int64_t n, bool stream) {
+  affine_run(x, a, b, y, n, stream);
+}
+void affine_f64(const double* x, double a, double b, double* y, std::int64_t n, bool stream) {
+  affine_run(x, a, b, y, n, stream);
+}
 double sum_f32(const float* x, std::int64_t n) { return sum_block(x, n); }
 double sum_f64(const double* x, std::int64_t n) { return sum_block(x, n); }
 void accumulate_f32(const float* x, float* s, std::int64_t n) { accumulate_run(x, s, n); }
@@ -321,7 +333,8 @@ double sum_long(const T* x, std::int64_t stride, std::int64_t count) {
   std::vector<double> partial(static_cast<std::size_t>(parts));
   parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
-      partial[static_cast<std::size_t>(p)] = sum_strided(x + p * kPart * stride, stride, std::min(kPart, count - p * kPart));
+      partial[static_cast<std::size_t>(p)] =
+          sum_strided(x + p * kPart * stride, stride, std::min(kPart, count - p * kPart));
   });
   double total = 0;
   for (const double p : partial) total += p;
@@ -358,23 +371,26 @@ void sum_to_columns(const T* x, T* y, const Reduction& r) {
   const std::int64_t outer = r.kept.outer();
   std::vector<double> partial(static_cast<std::size_t>(outer * row_tasks * columns), 0.0);
   const std::int64_t work = std::max<std::int64_t>(1, std::min(rows, kRowsPerTask) * std::min(columns, kScratch));
-  parallel_for(outer * row_tasks * column_tasks, std::max<std::int64_t>(1, kElementGrain / work), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t task = begin; task < end; ++task) {
-      const std::int64_t column = task % column_tasks * kScratch;
-      const std::int64_t part = task / column_tasks % row_tasks;
-      const std::int64_t group = task / column_tasks / row_tasks;
-      std::int64_t offset[2];
-      run_offsets(r.kept, group, 2, offset);
-      sum_columns(x + offset[0] + column, r.reduced, part * kRowsPerTask, std::min(rows, (part + 1) * kRowsPerTask),
-                  std::min(kScratch, columns - column), partial.data() + (group * row_tasks + part) * columns + column);
-    }
-  });
+  parallel_for(outer * row_tasks * column_tasks, std::max<std::int64_t>(1, kElementGrain / work),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t task = begin; task < end; ++task) {
+                   const std::int64_t column = task % column_tasks * kScratch;
+                   const std::int64_t part = task / column_tasks % row_tasks;
+                   const std::int64_t group = task / column_tasks / row_tasks;
+                   std::int64_t offset[2];
+                   run_offsets(r.kept, group, 2, offset);
+                   sum_columns(x + offset[0] + column, r.reduced, part * kRowsPerTask,
+                               std::min(rows, (part + 1) * kRowsPerTask), std::min(kScratch, columns - column),
+                               partial.data() + (group * row_tasks + part) * columns + column);
+                 }
+               });
   for (std::int64_t group = 0; group < outer; ++group) {
     std::int64_t offset[2];
     run_offsets(r.kept, group, 2, offset);
     for (std::int64_t j = 0; j < columns; ++j) {
       double total = 0;
-      for (std::int64_t part = 0; part < row_tasks; ++part) total += partial[static_cast<std::size_t>((group * row_tasks + part) * columns + j)];
+      for (std::int64_t part = 0; part < row_tasks; ++part)
+        total += partial[static_cast<std::size_t>((group * row_tasks + part) * columns + j)];
       y[offset[1] + j] = static_cast<T>(total);
     }
   }

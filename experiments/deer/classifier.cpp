@@ -28,7 +28,8 @@ Tensor RecurrenceSolver::operator()(const nn::GruCell& cell, const Tensor& xs) c
 solvers::SequenceMethod parse_method(const std::string& name, std::int64_t window_or_chunk) {
   if (name == "sequential") return solvers::Sequential{};
   if (name == "deer") return solvers::Deer{.window = window_or_chunk};
-  if (name == "quasi-deer") return solvers::Deer{.jacobian = solvers::JacobianKind::diagonal, .window = window_or_chunk};
+  if (name == "quasi-deer")
+    return solvers::Deer{.jacobian = solvers::JacobianKind::diagonal, .window = window_or_chunk};
   if (name == "shooting") return solvers::Shooting{.chunk = window_or_chunk};
   throw ValueError("[method] got \"" + name + "\"; expected sequential, deer, quasi-deer or shooting.");
 }
@@ -51,10 +52,12 @@ void RecurrentBlock::visit(nn::Visitor& visitor) {
 SequenceClassifier::SequenceClassifier(const ClassifierSizes& sizes, Key key)
     : encoder({sizes.channels, sizes.hidden, sizes.hidden}, key.fold_in(0), relu_mlp()),
       head({sizes.hidden, sizes.hidden, sizes.classes}, key.fold_in(1), relu_mlp()) {
-  for (std::int64_t i = 0; i < sizes.layers; ++i) blocks.emplace_back(sizes.hidden, key.fold_in(static_cast<std::uint64_t>(2 + i)));
+  for (std::int64_t i = 0; i < sizes.layers; ++i)
+    blocks.emplace_back(sizes.hidden, key.fold_in(static_cast<std::uint64_t>(2 + i)));
 }
 
-Tensor SequenceClassifier::operator()(const Tensor& xs, const Tensor& time_weights, const RecurrenceSolver& solve) const {
+Tensor SequenceClassifier::operator()(const Tensor& xs, const Tensor& time_weights,
+                                      const RecurrenceSolver& solve) const {
   Tensor x = encoder(xs);
   for (const RecurrentBlock& block : blocks) x = block(x, solve);
   return sum(head(x) * time_weights, {0});

@@ -17,8 +17,8 @@ namespace solvent::experiments {
 struct RecurrenceSolver {
   solvers::SequenceMethod method = solvers::Sequential{};
   solvers::Options options;
-  mutable int max_steps = 0;         ///< largest iteration count of any layer since the last reset
-  mutable double max_residual = 0;   ///< largest residual of any solve since the last reset
+  mutable int max_steps = 0;        ///< largest iteration count of any layer since the last reset
+  mutable double max_residual = 0;  ///< largest residual of any solve since the last reset
 
   /// xs (T, B, I) -> states (T, B, H), from the zero state. @throws SolverError if a solve does not converge
   Tensor operator()(const nn::GruCell& cell, const Tensor& xs) const;

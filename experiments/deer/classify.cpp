@@ -66,16 +66,21 @@ struct StepResult {
 class Trainer {
  public:
   Trainer(const ClassifySettings& s, const DataSplits& data, const std::string& method)
-      : settings_(s), data_(data),
-        model_({data.train.num_channels, data.train.num_classes(), s.hidden, s.layers}, Key(static_cast<std::uint64_t>(s.seed))),
+      : settings_(s),
+        data_(data),
+        model_({data.train.num_channels, data.train.num_classes(), s.hidden, s.layers},
+               Key(static_cast<std::uint64_t>(s.seed))),
         optimizer_({.learning_rate = s.learning_rate}),
-        sampler_({.num_examples = data.train.size(), .batch_size = s.batch_size, .seed = static_cast<std::uint64_t>(s.seed)}) {
+        sampler_({.num_examples = data.train.size(),
+                  .batch_size = s.batch_size,
+                  .seed = static_cast<std::uint64_t>(s.seed)}) {
     solver_.method = parse_method(method, s.window);
     solver_.options.termination.atol = s.atol;
     solver_.options.termination.rtol = s.rtol;
     solver_.options.termination.max_steps = static_cast<int>(s.max_iterations);
     if (s.warmup_steps > 0 || s.final_rate_factor != 1.0) {
-      schedule_ = nn::WarmupCosine{.peak = s.learning_rate, .warmup_steps = s.warmup_steps,
+      schedule_ = nn::WarmupCosine{.peak = s.learning_rate,
+                                   .warmup_steps = s.warmup_steps,
                                    .total_steps = std::max(s.steps, s.warmup_steps + 1),
                                    .end = s.learning_rate * s.final_rate_factor};
     } else {
@@ -92,8 +97,10 @@ class Trainer {
     nn::ClippedGrads clipped = nn::clip_by_global_norm(r.grads, settings_.clip_norm);
     StepResult result{r.value.item(), clipped.norm, schedule_(index)};
     if (!std::isfinite(result.loss) || !std::isfinite(clipped.norm))
-      throw NumericalError(fmt::format("[classify] step {}: loss {} and gradient norm {} are not both finite. Try a smaller "
-                                       "--learning-rate; the last checkpoint is intact.", index + 1, result.loss, clipped.norm));
+      throw NumericalError(
+          fmt::format("[classify] step {}: loss {} and gradient norm {} are not both finite. Try a smaller "
+                      "--learning-rate; the last checkpoint is intact.",
+                      index + 1, result.loss, clipped.norm));
     optimizer_.set_learning_rate(result.rate);
     optimizer_.step(model_, clipped.grads);
     return result;
@@ -106,7 +113,8 @@ class Trainer {
   [[nodiscard]] Score evaluate(const SequenceData& data) const {
     Score score;
     for (std::int64_t first = 0; first < data.size(); first += settings_.eval_batch_size) {
-      std::vector<std::int64_t> indices(static_cast<std::size_t>(std::min(settings_.eval_batch_size, data.size() - first)));
+      std::vector<std::int64_t> indices(
+          static_cast<std::size_t>(std::min(settings_.eval_batch_size, data.size() - first)));
       std::iota(indices.begin(), indices.end(), first);
       const BatchTensors batch = to_tensors(gather_batch(data, indices));
       const Tensor logits = model_(batch.values, batch.time_weights, solver_);
@@ -148,8 +156,8 @@ class Trainer {
 };
 
 const std::vector<MetricColumn>& columns() {
-  static const std::vector<MetricColumn> list = {{"loss", "nat"},          {"gradient norm", ""},   {"learning rate", ""},
-                                                 {"solver steps", ""},     {"solver residual", ""}, {"time", "s"},
+  static const std::vector<MetricColumn> list = {{"loss", "nat"},        {"gradient norm", ""},   {"learning rate", ""},
+                                                 {"solver steps", ""},   {"solver residual", ""}, {"time", "s"},
                                                  {"train accuracy", ""}, {"test accuracy", ""},   {"test loss", "nat"}};
   return list;
 }
@@ -163,9 +171,10 @@ std::string describe_run(const ClassifySettings& s, const DataSplits& d, const T
       "model     {} GRU layer(s) of {} units, {} parameters\n"
       "method    {}, tolerance {:.0e} + {:.0e} |h|\n"
       "training  {} steps of {} series ({:.1f} epochs), Adam at {:g}, {} thread(s)",
-      s.dataset, d.origin, d.train.size(), d.test.size(), lengths, d.train.num_channels, d.train.num_classes(), s.layers, s.hidden,
-      trainer.num_parameters(), s.method, s.atol, s.rtol, s.steps, s.batch_size,
-      static_cast<double>(s.steps) / static_cast<double>(trainer.sampler().batches_per_epoch()), s.learning_rate, num_threads());
+      s.dataset, d.origin, d.train.size(), d.test.size(), lengths, d.train.num_channels, d.train.num_classes(),
+      s.layers, s.hidden, trainer.num_parameters(), s.method, s.atol, s.rtol, s.steps, s.batch_size,
+      static_cast<double>(s.steps) / static_cast<double>(trainer.sampler().batches_per_epoch()), s.learning_rate,
+      num_threads());
 }
 
 // --- the loop -------------------------------------------------------------------------------------------------------------------
@@ -179,7 +188,10 @@ struct RunResult {
 RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trainer, const RunDir& run, Log& log) {
   const std::string checkpoint = (run.checkpoint_dir() / "state.safetensors").string();
   MetricsWriter metrics(run.file("metrics.csv"), columns(), trainer.steps());
-  Progress progress(std::cerr, {.label = "classify", .total = s.steps, .first = trainer.steps(), .is_terminal = is_terminal(2),
+  Progress progress(std::cerr, {.label = "classify",
+                                .total = s.steps,
+                                .first = trainer.steps(),
+                                .is_terminal = is_terminal(2),
                                 .width = terminal_width(2)});
   const InterruptGuard interrupt;
   const auto start = std::chrono::steady_clock::now();
@@ -193,8 +205,9 @@ RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trai
   while (trainer.steps() < s.steps && !interrupt.requested()) {
     const StepResult r = trainer.step();
     const RecurrenceSolver& solver = trainer.solver();
-    std::vector<double> row = {r.loss, r.grad_norm, r.rate, static_cast<double>(solver.max_steps), solver.max_residual, elapsed(),
-                               kNan, kNan, kNan};
+    std::vector<double> row = {
+        r.loss, r.grad_norm, r.rate, static_cast<double>(solver.max_steps), solver.max_residual, elapsed(),
+        kNan,   kNan,        kNan};
     if (trainer.steps() % s.eval_every == 0 || trainer.steps() == s.steps) {
       const Trainer::Score on_train = trainer.evaluate(data.train);
       result.test = trainer.evaluate(data.test);
@@ -202,8 +215,8 @@ RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trai
       row[7] = result.test.accuracy;
       row[8] = result.test.loss;
       extra = fmt::format("test accuracy {:.3f}", result.test.accuracy);
-      log.write_quietly(fmt::format("step {}: train accuracy {:.4f}, test accuracy {:.4f}, test loss {:.4f}", trainer.steps(),
-                                    on_train.accuracy, result.test.accuracy, result.test.loss));
+      log.write_quietly(fmt::format("step {}: train accuracy {:.4f}, test accuracy {:.4f}, test loss {:.4f}",
+                                    trainer.steps(), on_train.accuracy, result.test.accuracy, result.test.loss));
     }
     metrics.append(trainer.steps(), row);
     if (trainer.steps() % s.checkpoint_every == 0) save();
@@ -225,7 +238,8 @@ struct Parity {
 };
 
 // The first steps again with the other methods: their losses must be the same up to rounding.
-std::vector<Parity> compare_methods(const ClassifySettings& s, const DataSplits& data, const std::vector<double>& losses, Log& log) {
+std::vector<Parity> compare_methods(const ClassifySettings& s, const DataSplits& data,
+                                    const std::vector<double>& losses, Log& log) {
   const auto n = std::min<std::size_t>(static_cast<std::size_t>(s.parity_steps), losses.size());
   std::vector<Parity> all;
   for (const std::string method : {"sequential", "deer", "shooting"}) {
@@ -237,9 +251,10 @@ std::vector<Parity> compare_methods(const ClassifySettings& s, const DataSplits&
       p.losses.push_back(trainer.step().loss);
       p.max_difference = std::max(p.max_difference, std::abs(p.losses[k] - losses[k]));
     }
-    p.seconds_per_step = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(n);
-    log.write(fmt::format("first {} losses, {} against {}: largest difference {:.1e} ({})", n, method, s.method, p.max_difference,
-                          p.max_difference <= 1e-4 ? "agree to 1e-4" : "DO NOT agree to 1e-4"));
+    p.seconds_per_step =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(n);
+    log.write(fmt::format("first {} losses, {} against {}: largest difference {:.1e} ({})", n, method, s.method,
+                          p.max_difference, p.max_difference <= 1e-4 ? "agree to 1e-4" : "DO NOT agree to 1e-4"));
     all.push_back(std::move(p));
   }
   return all;
@@ -257,11 +272,13 @@ Series points_of(const std::vector<double>& x, const std::vector<double>& y, con
   return s;
 }
 
-void plot(const ClassifySettings& s, const Metrics& m, const std::vector<Parity>& parity, const std::filesystem::path& file) {
+void plot(const ClassifySettings& s, const Metrics& m, const std::vector<Parity>& parity,
+          const std::filesystem::path& file) {
   const std::vector<double>& step = m.column("step");
   const std::vector<double>& loss = m.column("loss");
-  Figure figure{.title = fmt::format("{} trained through {}", s.dataset, s.method),
-                .caption = fmt::format("{} GRU layers of {} units, batch {}, seed {}", s.layers, s.hidden, s.batch_size, s.seed)};
+  Figure figure{
+      .title = fmt::format("{} trained through {}", s.dataset, s.method),
+      .caption = fmt::format("{} GRU layers of {} units, batch {}, seed {}", s.layers, s.hidden, s.batch_size, s.seed)};
   Panel training{.title = "training loss", .x_label = "step", .y_label = "cross-entropy [nat]"};
   training.series.push_back({.label = "per step", .x = step, .y = loss, .alpha = 0.35, .color = 0});
   training.series.push_back({.label = "running mean", .x = step, .y = smooth(loss, 0.05), .color = 0});
@@ -273,7 +290,11 @@ void plot(const ClassifySettings& s, const Metrics& m, const std::vector<Parity>
     Panel agreement{.title = "first losses by method", .x_label = "step", .y_label = "cross-entropy [nat]"};
     const std::size_t n = parity[0].losses.size();
     const std::vector<double> x(step.begin(), step.begin() + static_cast<std::ptrdiff_t>(n));
-    agreement.series.push_back({.label = s.method, .x = x, .y = {loss.begin(), loss.begin() + static_cast<std::ptrdiff_t>(n)}, .width = 5, .alpha = 0.4});
+    agreement.series.push_back({.label = s.method,
+                                .x = x,
+                                .y = {loss.begin(), loss.begin() + static_cast<std::ptrdiff_t>(n)},
+                                .width = 5,
+                                .alpha = 0.4});
     for (const Parity& p : parity)
       agreement.series.push_back({.label = p.method, .x = x, .y = p.losses, .draw = Draw::dashed_line});
     figure.panels.push_back(std::move(agreement));
@@ -281,8 +302,8 @@ void plot(const ClassifySettings& s, const Metrics& m, const std::vector<Parity>
   save_figure(figure, file);
 }
 
-Summary summarize(const ClassifySettings& s, const DataSplits& d, const Trainer& trainer, const RunResult& r, const Metrics& m,
-                  const std::vector<Parity>& parity) {
+Summary summarize(const ClassifySettings& s, const DataSplits& d, const Trainer& trainer, const RunResult& r,
+                  const Metrics& m, const std::vector<Parity>& parity) {
   Summary summary;
   summary.set("dataset", s.dataset);
   summary.set("data_origin", d.origin);
@@ -300,7 +321,8 @@ Summary summarize(const ClassifySettings& s, const DataSplits& d, const Trainer&
   }
   summary.set("seconds", r.seconds);
   summary.set("solver.max_steps", *std::max_element(m.column("solver steps").begin(), m.column("solver steps").end()));
-  summary.set("solver.max_residual", *std::max_element(m.column("solver residual").begin(), m.column("solver residual").end()));
+  summary.set("solver.max_residual",
+              *std::max_element(m.column("solver residual").begin(), m.column("solver residual").end()));
   for (const Parity& p : parity) {
     summary.set("parity." + p.method + ".steps", static_cast<std::int64_t>(p.losses.size()));
     summary.set("parity." + p.method + ".max_difference", p.max_difference);
@@ -323,14 +345,21 @@ void describe(ClassifySettings& s, Options& o) {
   o.add("dataset", &s.dataset, "what to classify").choices(dataset_names());
   o.add("data-dir", &s.data_dir, "folder with the data; else $SOLVENT_DATA, else data/").transient();
   o.add("max-series", &s.max_series, "use at most so many series of each part; 0 = all").min(0).unit("series");
-  o.add("pool", &s.pool, "mean over this many consecutive time steps").min(1).unit("steps").source("1 = none, as the paper");
-  o.add("log-scale", &s.log_scale, "compress values by sign(x) log(1 + |x|) before standardising").source("chosen here");
+  o.add("pool", &s.pool, "mean over this many consecutive time steps")
+      .min(1)
+      .unit("steps")
+      .source("1 = none, as the paper");
+  o.add("log-scale", &s.log_scale, "compress values by sign(x) log(1 + |x|) before standardising")
+      .source("chosen here");
   o.group("model");
   o.add("hidden", &s.hidden, "width of all layers and states").min(1).unit("units").source("spec 5.4");
   o.add("layers", &s.layers, "recurrent blocks").min(1).source("spec 5.4");
   o.group("solver");
-  o.add("method", &s.method, "how the recurrences are evaluated").choices({"sequential", "deer", "quasi-deer", "shooting"});
-  o.add("window", &s.window, "steps per Newton window or shooting chunk; 0 = chosen from the sizes").min(0).unit("steps");
+  o.add("method", &s.method, "how the recurrences are evaluated")
+      .choices({"sequential", "deer", "quasi-deer", "shooting"});
+  o.add("window", &s.window, "steps per Newton window or shooting chunk; 0 = chosen from the sizes")
+      .min(0)
+      .unit("steps");
   o.add("atol", &s.atol, "absolute tolerance of the residual").above(0);
   o.add("rtol", &s.rtol, "tolerance relative to the state").min(0);
   o.add("max-iterations", &s.max_iterations, "limit of one solve").min(1).unit("iterations");
@@ -343,26 +372,58 @@ void describe(ClassifySettings& s, Options& o) {
   o.add("final-rate-factor", &s.final_rate_factor, "cosine decay to this part of the rate; 1 = constant").range(0, 1);
   o.add("clip-norm", &s.clip_norm, "largest global norm of the gradient").above(0).source("spec 5.4");
   o.add("seed", &s.seed, "of weights and data order").min(0);
-  o.add("parity-steps", &s.parity_steps, "repeat so many steps with the other methods and compare losses; 0 = do not").min(0).unit("steps");
+  o.add("parity-steps", &s.parity_steps, "repeat so many steps with the other methods and compare losses; 0 = do not")
+      .min(0)
+      .unit("steps");
   o.group("output");
   o.add("eval-every", &s.eval_every, "steps between evaluations").min(1).unit("steps");
   o.add("checkpoint-every", &s.checkpoint_every, "steps between checkpoints").min(1).unit("steps");
   o.add("threads", &s.threads, "CPU threads; 0 = all cores").min(0).transient();
   o.add("out", &s.out, "run directory to make; default runs/deer-classify-DATASET-TIME").transient();
   o.add_resume("resume", &s.resume, "continue the run in this directory, bit by bit as if it had not stopped");
-  o.preset("smoke", "seconds, no download", {{"dataset", "orbits"}, {"max-series", "12"}, {"pool", "20"}, {"hidden", "4"},
-                                             {"layers", "1"}, {"steps", "6"}, {"batch-size", "4"}, {"eval-every", "3"},
-                                             {"checkpoint-every", "2"}, {"parity-steps", "6"}, {"learning-rate", "0.003"}});
-  o.preset("demo", "about a minute on two cores", {{"method", "shooting"}, {"hidden", "16"}, {"layers", "2"}, {"batch-size", "10"},
-                                                   {"steps", "500"}, {"learning-rate", "0.004"}, {"warmup-steps", "200"},
-                                                   {"final-rate-factor", "0.05"}, {"log-scale", "true"}, {"eval-every", "100"},
-                                                   {"parity-steps", "50"}, {"pool", "5"}});
-  o.preset("quick", "some minutes on two cores", {{"method", "shooting"}, {"hidden", "16"}, {"layers", "2"}, {"batch-size", "10"},
-                                                  {"steps", "1500"}, {"learning-rate", "0.004"}, {"warmup-steps", "200"},
-                                                  {"final-rate-factor", "0.05"}, {"log-scale", "true"}, {"eval-every", "100"}});
-  o.preset("paper", "sizes and rate of the paper (EigenWorms needs its files)", {{"dataset", "eigenworms"}, {"hidden", "32"},
-                                                                              {"layers", "5"}, {"batch-size", "4"},
-                                                                              {"learning-rate", "3e-5"}, {"steps", "16425"}});
+  o.preset("smoke", "seconds, no download",
+           {{"dataset", "orbits"},
+            {"max-series", "12"},
+            {"pool", "20"},
+            {"hidden", "4"},
+            {"layers", "1"},
+            {"steps", "6"},
+            {"batch-size", "4"},
+            {"eval-every", "3"},
+            {"checkpoint-every", "2"},
+            {"parity-steps", "6"},
+            {"learning-rate", "0.003"}});
+  o.preset("demo", "about a minute on two cores",
+           {{"method", "shooting"},
+            {"hidden", "16"},
+            {"layers", "2"},
+            {"batch-size", "10"},
+            {"steps", "500"},
+            {"learning-rate", "0.004"},
+            {"warmup-steps", "200"},
+            {"final-rate-factor", "0.05"},
+            {"log-scale", "true"},
+            {"eval-every", "100"},
+            {"parity-steps", "50"},
+            {"pool", "5"}});
+  o.preset("quick", "some minutes on two cores",
+           {{"method", "shooting"},
+            {"hidden", "16"},
+            {"layers", "2"},
+            {"batch-size", "10"},
+            {"steps", "1500"},
+            {"learning-rate", "0.004"},
+            {"warmup-steps", "200"},
+            {"final-rate-factor", "0.05"},
+            {"log-scale", "true"},
+            {"eval-every", "100"}});
+  o.preset("paper", "sizes and rate of the paper (EigenWorms needs its files)",
+           {{"dataset", "eigenworms"},
+            {"hidden", "32"},
+            {"layers", "5"},
+            {"batch-size", "4"},
+            {"learning-rate", "3e-5"},
+            {"steps", "16425"}});
 }
 
 ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
@@ -384,7 +445,8 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   RunResult result = train(s, data, trainer, run, log);
   const Metrics metrics = read_metrics(run.file("metrics.csv"));
   if (result.interrupted) {
-    log.write(fmt::format("stopped after step {}; go on with: deer classify --resume {}", trainer.steps(), run.path().string()));
+    log.write(fmt::format("stopped after step {}; go on with: deer classify --resume {}", trainer.steps(),
+                          run.path().string()));
     summarize(s, data, trainer, result, metrics, {}).write(run.file("summary.json"));
     return ExitCode::done;
   }
@@ -393,8 +455,9 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   summarize(s, data, trainer, result, metrics, parity).write(run.file("summary.json"));
   plot(s, metrics, parity, run.file("training.png"));
   log.write(fmt::format("{} test accuracy {:.3f} ({} of {} series), loss {:.3f}, after {} steps in {:.0f} s", s.dataset,
-                        result.test.accuracy, std::lround(result.test.accuracy * static_cast<double>(result.test.count)),
-                        result.test.count, result.test.loss, trainer.steps(), result.seconds));
+                        result.test.accuracy,
+                        std::lround(result.test.accuracy * static_cast<double>(result.test.count)), result.test.count,
+                        result.test.loss, trainer.steps(), result.seconds));
   log.write("run directory " + run.path().string());
   log.write("plot " + run.file("training.png").string());
   return ExitCode::done;

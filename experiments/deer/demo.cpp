@@ -59,7 +59,8 @@ Problem make_problem(const DemoSettings& s, DType dtype) {
     const std::int64_t m = n / 2;
     const double bound = 1 / std::sqrt(static_cast<double>(m));
     p.cell.step = lstm_step;
-    p.theta = {uniform(key.fold_in(0), {4 * m, n}, -bound, bound, dtype), uniform(key.fold_in(1), {4 * m, m}, -bound, bound, dtype),
+    p.theta = {uniform(key.fold_in(0), {4 * m, n}, -bound, bound, dtype),
+               uniform(key.fold_in(1), {4 * m, m}, -bound, bound, dtype),
                uniform(key.fold_in(2), {4 * m}, -bound, bound, dtype)};
   }
   p.h0 = zeros({s.batch_size, n}, dtype);
@@ -82,9 +83,13 @@ struct Candidate {
 
 std::vector<Candidate> candidates(const DemoSettings& s, const SequenceCell& cell) {
   std::vector<Candidate> all;
-  const auto wanted = [&](const char* name) { return std::find(s.methods.begin(), s.methods.end(), name) != s.methods.end(); };
-  if (wanted("steps")) all.push_back({"steps", "one operation after the other, step by step", solvers::Sequential{.fused = false}});
-  if (wanted("sequential") && cell.sequence) all.push_back({"sequential", "one fused loop over time", solvers::Sequential{}});
+  const auto wanted = [&](const char* name) {
+    return std::find(s.methods.begin(), s.methods.end(), name) != s.methods.end();
+  };
+  if (wanted("steps"))
+    all.push_back({"steps", "one operation after the other, step by step", solvers::Sequential{.fused = false}});
+  if (wanted("sequential") && cell.sequence)
+    all.push_back({"sequential", "one fused loop over time", solvers::Sequential{}});
   if (wanted("jacobi")) all.push_back({"jacobi", "fixed-point sweeps over all steps", solvers::Jacobi{}});
   if (wanted("quasi-deer"))
     all.push_back({"quasi-deer", "Newton with diagonal Jacobians", Deer{.jacobian = JacobianKind::diagonal}});
@@ -93,7 +98,8 @@ std::vector<Candidate> candidates(const DemoSettings& s, const SequenceCell& cel
     if (cell.fused_newton) all.push_back({"deer-fused", "Newton, one fused kernel", Deer{}});
   }
   if (wanted("shooting"))
-    all.push_back({"shooting", cell.fused_shooting ? "chunks in parallel, fused" : "chunks in parallel", solvers::Shooting{}});
+    all.push_back(
+        {"shooting", cell.fused_shooting ? "chunks in parallel, fused" : "chunks in parallel", solvers::Shooting{}});
   return all;
 }
 
@@ -103,7 +109,8 @@ Row measure(const Candidate& c, const Problem& p, const DemoSettings& s) {
   Row row{.name = c.name, .what = c.what};
   solvers::Options options;
   options.on_failure = solvers::OnFailure::return_best;
-  row.solution = solve_sequence(p.cell, p.h0, p.xs, p.theta, c.method, options);  // warm-up, and the result that is checked
+  row.solution =
+      solve_sequence(p.cell, p.h0, p.xs, p.theta, c.method, options);  // warm-up, and the result that is checked
   std::vector<double> times;
   for (std::int64_t i = 0; i < s.repetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
@@ -130,7 +137,8 @@ std::vector<double> trace(const SequenceMethod& method, const Problem& p) {
 
 std::string banner(const DemoSettings& s, DType dtype) {
   return fmt::format(
-      "cell         {}\nstate size   {}\ninput size   {}\nbatch size   {}\nlength       {}\ndtype        {} (eps {:.3g})\nseed         {}\nthreads      {}",
+      "cell         {}\nstate size   {}\ninput size   {}\nbatch size   {}\nlength       {}\ndtype        {} (eps "
+      "{:.3g})\nseed         {}\nthreads      {}",
       s.cell, s.input_size, s.input_size, s.batch_size, s.length, s.dtype, epsilon_of(dtype), s.seed, num_threads());
 }
 
@@ -138,12 +146,15 @@ std::string table(const std::vector<Row>& rows) {
   const Row* fused = nullptr;
   for (const Row& r : rows)
     if (r.name == "sequential") fused = &r;
-  std::string text = fmt::format("{:<12} {:>11} {:>10} {:>10} {:>11} {:>10} {:>10}  {}\n", "method", "time [s]", "x steps",
-                                 "x fused", "iterations", "residual", "deviation", "status");
+  std::string text = fmt::format("{:<12} {:>11} {:>10} {:>10} {:>11} {:>10} {:>10}  {}\n", "method", "time [s]",
+                                 "x steps", "x fused", "iterations", "residual", "deviation", "status");
   for (const Row& r : rows) {
-    const auto ratio = [&](const Row* base) { return base ? fmt::format("{:.3f}", base->seconds / r.seconds) : std::string("-"); };
-    text += fmt::format("{:<12} {:>11.5f} {:>10} {:>10} {:>11} {:>10.1e} {:>10.1e}  {}\n", r.name, r.seconds, ratio(&rows[0]),
-                        ratio(fused), r.solution.stats.steps, r.residual, r.deviation, to_string(r.solution.status));
+    const auto ratio = [&](const Row* base) {
+      return base ? fmt::format("{:.3f}", base->seconds / r.seconds) : std::string("-");
+    };
+    text += fmt::format("{:<12} {:>11.5f} {:>10} {:>10} {:>11} {:>10.1e} {:>10.1e}  {}\n", r.name, r.seconds,
+                        ratio(&rows[0]), ratio(fused), r.solution.stats.steps, r.residual, r.deviation,
+                        to_string(r.solution.status));
   }
   return text;
 }
@@ -161,7 +172,10 @@ Panel time_panel(const std::vector<Row>& rows) {
 }
 
 Panel residual_panel(const std::vector<std::pair<std::string, std::vector<double>>>& traces) {
-  Panel panel{.title = "convergence over all time steps at once", .x_label = "iteration", .y_label = "largest residual", .log_y = true};
+  Panel panel{.title = "convergence over all time steps at once",
+              .x_label = "iteration",
+              .y_label = "largest residual",
+              .log_y = true};
   for (const auto& [name, residuals] : traces) {
     Series s{.label = name, .draw = Draw::line_and_points};
     for (std::size_t k = 0; k < residuals.size(); ++k) {
@@ -188,7 +202,9 @@ Panel state_panel(const Problem& p, const Tensor& exact) {
   options.on_failure = solvers::OnFailure::return_best;
   options.each_step = [&](const solvers::StepInfo& info) {
     if (info.step < 1 || info.step > 3 || info.active_items != p.xs.size(1)) return;
-    panel.series.push_back({.label = fmt::format("iteration {}", info.step), .x = x, .y = channel(info.iterate, count),
+    panel.series.push_back({.label = fmt::format("iteration {}", info.step),
+                            .x = x,
+                            .y = channel(info.iterate, count),
                             .draw = info.step == 3 ? Draw::dashed_line : Draw::line});
   };
   static_cast<void>(solve_sequence(p.cell, p.h0, p.xs, p.theta, Deer{.fused = false}, options));
@@ -239,8 +255,10 @@ void describe(DemoSettings& s, Options& o) {
 ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
   DemoSettings s = settings;
   if (s.cell == "lstm" && s.input_size % 2 != 0)
-    invocation.options.fail(fmt::format("got --inputsize {} for the cell lstm; expected an even number, half for each of h and c", s.input_size));
-  if (std::find(s.methods.begin(), s.methods.end(), "steps") == s.methods.end()) s.methods.insert(s.methods.begin(), "steps");
+    invocation.options.fail(fmt::format(
+        "got --inputsize {} for the cell lstm; expected an even number, half for each of h and c", s.input_size));
+  if (std::find(s.methods.begin(), s.methods.end(), "steps") == s.methods.end())
+    s.methods.insert(s.methods.begin(), "steps");
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
   const DType dtype = s.dtype == "float32" ? float32 : float64;
   const RunDir run = s.out.empty() ? RunDir::create("runs", "deer-demo") : RunDir::create_at(s.out);
@@ -259,15 +277,20 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
     rows.back().deviation = largest(rows.back().solution.value - rows[0].solution.value);
     all_converged = all_converged && rows.back().solution.ok();
     if (!rows.back().solution.ok()) log.write(rows.back().solution.message());
-    if (c.name == "jacobi" || c.name == "quasi-deer" || c.name == "deer") traces.emplace_back(c.name, trace(c.method, problem));
+    if (c.name == "jacobi" || c.name == "quasi-deer" || c.name == "deer")
+      traces.emplace_back(c.name, trace(c.method, problem));
   }
   const Tensor& exact = rows[0].solution.value;
   log.write("\n" + table(rows));
-  log.write(fmt::format("output range {:.3e}..{:.3e}; deviation is the largest difference from `steps`, residual that of "
-                        "h_t = f(h_(t-1), x_t), computed apart from the solver", min(exact).item(), max(exact).item()));
+  log.write(
+      fmt::format("output range {:.3e}..{:.3e}; deviation is the largest difference from `steps`, residual that of "
+                  "h_t = f(h_(t-1), x_t), computed apart from the solver",
+                  min(exact).item(), max(exact).item()));
   summarize(s, rows, run.file("summary.json"));
-  Figure figure{.title = fmt::format("{} with {} units, {} sequences of {} steps, {}", s.cell, s.input_size, s.batch_size, s.length, s.dtype),
-                .caption = fmt::format("CPU, {} threads; {}", num_threads(), invocation.command_line), .columns = 3};
+  Figure figure{.title = fmt::format("{} with {} units, {} sequences of {} steps, {}", s.cell, s.input_size,
+                                     s.batch_size, s.length, s.dtype),
+                .caption = fmt::format("CPU, {} threads; {}", num_threads(), invocation.command_line),
+                .columns = 3};
   figure.panels = {time_panel(rows)};
   if (!traces.empty()) figure.panels.push_back(residual_panel(traces));
   figure.panels.push_back(state_panel(problem, exact));

@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
   ClassifySettings classify_settings;
   describe(demo_settings, program.command("demo", "one recurrence, evaluated by every method and compared",
                                           [&](const Invocation& i) { return demo(demo_settings, i); }));
-  describe(classify_settings, program.command("classify", "train a GRU classifier of time series through a parallel solver",
-                                              [&](const Invocation& i) { return classify(classify_settings, i); }));
+  describe(classify_settings,
+           program.command("classify", "train a GRU classifier of time series through a parallel solver",
+                           [&](const Invocation& i) { return classify(classify_settings, i); }));
   return program.main(argc, argv);
 }

@@ -28,7 +28,9 @@ Tensors cube_root_solve(const Tensors& theta) {
   return list(y);
 }
 Tensors cube_residual(const Tensors& y, const Tensors& theta) { return list(y[0] * y[0] * y[0] - theta[0]); }
-Tensors cube_tangent(const Tensors& y, const Tensors&, const Tensors& rhs, bool) { return list(rhs[0] / (3.0 * y[0] * y[0])); }
+Tensors cube_tangent(const Tensors& y, const Tensors&, const Tensors& rhs, bool) {
+  return list(rhs[0] / (3.0 * y[0] * y[0]));
+}
 
 Tensor cube_root(const Tensor& theta) { return custom_root(cube_residual, {theta}, cube_root_solve, cube_tangent)[0]; }
 
@@ -41,14 +43,17 @@ Fn derivative(const Fn& f, char mode) {
 
 TEST_CASE("custom_root: derivatives of the cube root to third order in all nestings") {
   const double t = 2.5;
-  const double expected[] = {std::pow(t, -2.0 / 3) / 3, -2.0 / 9 * std::pow(t, -5.0 / 3), 10.0 / 27 * std::pow(t, -8.0 / 3)};
-  for (const std::string modes : {"f", "r", "ff", "fr", "rf", "rr", "fff", "ffr", "frf", "rff", "frr", "rfr", "rrf", "rrr"}) {
+  const double expected[] = {std::pow(t, -2.0 / 3) / 3, -2.0 / 9 * std::pow(t, -5.0 / 3),
+                             10.0 / 27 * std::pow(t, -8.0 / 3)};
+  for (const std::string modes :
+       {"f", "r", "ff", "fr", "rf", "rr", "fff", "ffr", "frf", "rff", "frr", "rfr", "rrf", "rrr"}) {
     Fn f = cube_root;
     for (const char m : modes) f = derivative(f, m);
     INFO(modes);
     CHECK(f(num(t)).item() == Approx(expected[modes.size() - 1]).epsilon(1e-10));
   }
-  const GradcheckReport report = gradcheck([](const Tensors& v) { return list(cube_root(exp(v[0]))); }, {tensor({0.1, 0.8, -0.4}, float64)});
+  const GradcheckReport report =
+      gradcheck([](const Tensors& v) { return list(cube_root(exp(v[0]))); }, {tensor({0.1, 0.8, -0.4}, float64)});
   INFO(report.message);
   CHECK(report.ok);
 }
@@ -75,10 +80,12 @@ TEST_CASE("custom_root detects captured differentiable tensors instead of losing
     Tensor captured;
   };
   const auto slot = std::make_shared<Shared>();
-  const auto residual_captures = by_value([slot](const Tensors& y, const Tensors& theta) { return list(y[0] - theta[0] * slot->captured); });
+  const auto residual_captures =
+      by_value([slot](const Tensors& y, const Tensors& theta) { return list(y[0] - theta[0] * slot->captured); });
   const auto residual_plain = [](const Tensors& y, const Tensors& theta) { return list(y[0] - theta[0] * 2.0); };
   const auto solve_captures = by_value([slot](const Tensors& theta) { return list(theta[0] * slot->captured); });
-  const auto solve_plain = by_value([slot](const Tensors& theta) { return list(theta[0] * stop_gradient(slot->captured)); });
+  const auto solve_plain =
+      by_value([slot](const Tensors& theta) { return list(theta[0] * stop_gradient(slot->captured)); });
   const auto identity = [](const Tensors&, const Tensors&, const Tensors& rhs, bool) { return rhs; };
   // The captured tensor carries the only active level: theta itself is a constant to it (0.0 instead of a gradient if unnoticed).
   const auto through = [&](auto residual, auto solve) {
@@ -91,13 +98,15 @@ TEST_CASE("custom_root detects captured differentiable tensors instead of losing
   };
   for (const char mode : {'f', 'r'}) {
     CHECK_THROWS_WITH(derivative(through(residual_captures, solve_plain), mode)(num(2)), Catch::Contains("captured"));
-    CHECK_THROWS_WITH(derivative(through(residual_plain, solve_captures), mode)(num(2)), Catch::Contains("Pass it in theta"));
+    CHECK_THROWS_WITH(derivative(through(residual_plain, solve_captures), mode)(num(2)),
+                      Catch::Contains("Pass it in theta"));
     CHECK_NOTHROW(derivative(through(residual_plain, solve_plain), mode)(num(2)));
   }
   // Two levels: theta carries the inner, the capture the outer one.
   const Fn nested = [&](const Tensor& x) {
     slot->captured = x;
-    const Tensor g = grad([&](const Tensor& t) { return custom_root(residual_captures, {t}, solve_plain, identity)[0]; }, num(0.7));
+    const Tensor g =
+        grad([&](const Tensor& t) { return custom_root(residual_captures, {t}, solve_plain, identity)[0]; }, num(0.7));
     return g;
   };
   CHECK_THROWS_WITH(derivative(nested, 'r')(num(2)), Catch::Contains("captured"));
@@ -116,10 +125,13 @@ TEST_CASE("custom_root: a solver that differentiates inside may do so") {
     return list(y);
   };
   const auto residual = [](const Tensors& y, const Tensors& theta) {  // stationarity of v^4 / 4 - theta v
-    return list(vjp([](const Tensor& v) { return v * v * v * v * 0.25; }, y[0]).pullback(ones_like(stop_gradient(y[0]))) - theta[0]);
+    return list(
+        vjp([](const Tensor& v) { return v * v * v * v * 0.25; }, y[0]).pullback(ones_like(stop_gradient(y[0]))) -
+        theta[0]);
   };
   const Fn f = [=](const Tensor& t) { return custom_root(residual, {t}, solve, cube_tangent)[0]; };
-  for (const char m : {'f', 'r'}) CHECK(derivative(f, m)(num(2.5)).item() == Approx(std::pow(2.5, -2.0 / 3) / 3).epsilon(1e-10));
+  for (const char m : {'f', 'r'})
+    CHECK(derivative(f, m)(num(2.5)).item() == Approx(std::pow(2.5, -2.0 / 3) / 3).epsilon(1e-10));
 }
 
 TEST_CASE("custom_linear_solve differentiates in matrix and right-hand side") {
@@ -137,20 +149,29 @@ TEST_CASE("custom_linear_solve differentiates in matrix and right-hand side") {
 
 TEST_CASE("custom_vjp and custom_jvp replace the derivative, and differentiate again") {
   const auto cube = [](const Tensors& x) { return list(x[0] * x[0] * x[0]); };
-  const auto vjp_rule = [](const Tensors& x, const Tensors&, const Tensors& g) { return list(3.0 * x[0] * x[0] * g[0]); };
+  const auto vjp_rule = [](const Tensors& x, const Tensors&, const Tensors& g) {
+    return list(3.0 * x[0] * x[0] * g[0]);
+  };
   const auto jvp_rule = [](const Tensors& x, const Tensors& t) { return list(3.0 * x[0] * x[0] * t[0]); };
   const Fn by_vjp = [=](const Tensor& x) { return custom_vjp(cube, vjp_rule, {x})[0]; };
   const Fn by_jvp = [=](const Tensor& x) { return custom_jvp(cube, jvp_rule, {x})[0]; };
   CHECK(grad(by_vjp, num(2)).item() == 12);
   CHECK(derivative(derivative(by_vjp, 'r'), 'r')(num(2)).item() == 12);
-  CHECK_THROWS_AS(derivative(derivative(by_vjp, 'r'), 'f')(num(2)), AutodiffError);  // the value itself needs a forward rule
+  CHECK_THROWS_AS(derivative(derivative(by_vjp, 'r'), 'f')(num(2)),
+                  AutodiffError);  // the value itself needs a forward rule
   CHECK_THROWS_WITH(jvp(by_vjp, num(2), num(1)), Catch::Contains("custom_jvp"));
   for (const std::string modes : {"f", "r", "ff", "fr", "rf", "rr"}) {
     Fn f = by_jvp;
     for (const char m : modes) f = derivative(f, m);
     CHECK(f(num(2)).item() == 12);
   }
-  CHECK_THROWS_AS(grad([=](const Tensor& x) { return custom_vjp(cube, [](const Tensors&, const Tensors&, const Tensors&) { return Tensors{}; }, {x})[0]; }, num(1)), ShapeError);
+  CHECK_THROWS_AS(grad(
+                      [=](const Tensor& x) {
+                        return custom_vjp(
+                            cube, [](const Tensors&, const Tensors&, const Tensors&) { return Tensors{}; }, {x})[0];
+                      },
+                      num(1)),
+                  ShapeError);
   // A rule may deviate on purpose: a straight-through rounding.
   const auto straight = [](const Tensors& x) {
     return custom_vjp([](const Tensors& v) { return list(round(v[0])); },
@@ -179,11 +200,13 @@ Tensor long_chain(const Tensor& x) {
 Tensor checkpointed_chain(const Tensor& x) {
   Tensors y = list(x);
   for (int i = 0; i < 31; ++i)
-    y = checkpoint([](const Tensors& v) {
-      Tensor z = v[0];
-      for (int k = 0; k < 32; ++k) z = tanh(z);
-      return list(z);
-    }, y);
+    y = checkpoint(
+        [](const Tensors& v) {
+          Tensor z = v[0];
+          for (int k = 0; k < 32; ++k) z = tanh(z);
+          return list(z);
+        },
+        y);
   return y[0];
 }
 
@@ -206,11 +229,15 @@ TEST_CASE("checkpoint saves memory at first and at second order") {
   const std::size_t reverse_saved = peak_of([&] { static_cast<void>(grad(saved, x)); });
   CHECK(reverse > 7'000'000);
   CHECK(reverse_saved < 1'500'000);
-  const auto second = [&](auto f) { return [&, f] { static_cast<void>(grad([&](const Tensor& v) { return sum(jvp(f, v, x).tangent); }, x)); }; };
+  const auto second = [&](auto f) {
+    return [&, f] { static_cast<void>(grad([&](const Tensor& v) { return sum(jvp(f, v, x).tangent); }, x)); };
+  };
   const std::size_t over_forward = peak_of(second(plain)), over_forward_saved = peak_of(second(saved));
   CHECK(over_forward > 15'000'000);
   CHECK(over_forward_saved < 4'000'000);
-  const auto twice = [&](auto f) { return [&, f] { static_cast<void>(grad([&](const Tensor& v) { return sum(grad(f, v) * x); }, x)); }; };
+  const auto twice = [&](auto f) {
+    return [&, f] { static_cast<void>(grad([&](const Tensor& v) { return sum(grad(f, v) * x); }, x)); };
+  };
   CHECK(peak_of(twice(saved)) < peak_of(twice(plain)) / 4);
 }
 

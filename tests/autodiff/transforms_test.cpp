@@ -32,8 +32,8 @@ Tensor fourth_power(const Tensor& x) {
 
 TEST_CASE("derivatives of x^4 are the same in every order of nesting") {
   const std::vector<std::pair<std::string, double>> cases = {
-      {"f", 108},   {"r", 108},   {"ff", 108},  {"fr", 108},  {"rf", 108},  {"rr", 108},
-      {"fff", 72}, {"rfr", 72}, {"frf", 72}, {"rrr", 72}, {"ffff", 24}, {"rrff", 24}, {"rrrr", 24}};
+      {"f", 108},  {"r", 108},  {"ff", 108}, {"fr", 108},  {"rf", 108},  {"rr", 108}, {"fff", 72},
+      {"rfr", 72}, {"frf", 72}, {"rrr", 72}, {"ffff", 24}, {"rrff", 24}, {"rrrr", 24}};
   for (const auto& [modes, unused] : cases) {
     Fn f = fourth_power;
     for (const char mode : modes) f = derivative(f, mode);
@@ -161,7 +161,9 @@ TEST_CASE("Jacobians and Hessians agree between modes and with closed forms") {
   for (int i = 0; i < 3; ++i) {
     const auto row = static_cast<std::size_t>(3 * i);
     CHECK(hv[static_cast<std::size_t>(i)] == Approx(full[row] - full[row + 2]).epsilon(1e-12));
-    for (int j = 0; j < 3; ++j) CHECK(full[row + static_cast<std::size_t>(j)] == Approx(full[static_cast<std::size_t>(3 * j + i)]).epsilon(1e-12));
+    for (int j = 0; j < 3; ++j)
+      CHECK(full[row + static_cast<std::size_t>(j)] ==
+            Approx(full[static_cast<std::size_t>(3 * j + i)]).epsilon(1e-12));
   }
   // Chunked Jacobians stay differentiable under an outer transform.
   const Tensor third = grad([&](const Tensor& v) { return sum(jacfwd(loss, v, 2)); }, x);
@@ -187,10 +189,13 @@ TEST_CASE("row Jacobians equal Jacobians row by row, in blocks and under transfo
   const auto values = contiguous(f(x, 0)).to_vector<double>();
   CHECK(r.value.to_vector<double>() == values);
   // An error inside a block reaches the caller.
-  CHECK_THROWS_AS(jacfwd_rows([](const Tensor& v, std::int64_t first) -> Tensor {
-    if (first > 0) throw ValueError("block");
-    return v;
-  }, x), ValueError);
+  CHECK_THROWS_AS(jacfwd_rows(
+                      [](const Tensor& v, std::int64_t first) -> Tensor {
+                        if (first > 0) throw ValueError("block");
+                        return v;
+                      },
+                      x),
+                  ValueError);
   CHECK_THROWS_AS(jacfwd_rows([](const Tensor& v, std::int64_t) { return sum(v); }, x), ShapeError);
   const Tensor small = slice(x, 0, 0, 7);
   const GradcheckReport report = gradcheck(
@@ -289,8 +294,9 @@ TEST_CASE("tapes can be read: counts, text and DOT") {
 
 TEST_CASE("gradcheck finds a wrong rule") {
   const auto wrong = [](const Tensors& v) {
-    return custom_vjp([](const Tensors& x) -> Tensors { return {x[0] * x[0]}; },
-                      [](const Tensors& x, const Tensors&, const Tensors& g) -> Tensors { return {g[0] * x[0] * 2.01}; }, v);
+    return custom_vjp(
+        [](const Tensors& x) -> Tensors { return {x[0] * x[0]}; },
+        [](const Tensors& x, const Tensors&, const Tensors& g) -> Tensors { return {g[0] * x[0] * 2.01}; }, v);
   };
   const Tensor x = tensor({1.5, -0.5}, float64);
   CHECK_THROWS_AS(gradcheck(wrong, {x}), AutodiffError);  // forward mode through custom_vjp

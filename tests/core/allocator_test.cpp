@@ -42,8 +42,8 @@ struct LimitGuard {
 
 TEST_CASE("allocator: blocks are aligned, distinct and writable over their whole size") {
   std::vector<std::pair<void*, std::size_t>> blocks;
-  for (const std::size_t bytes : std::initializer_list<std::size_t>{0, 1, 63, 64, 65, 4000, 4096, 4097, 70000, 1048576,
-                                                                   1048577, 5000000}) {
+  for (const std::size_t bytes :
+       std::initializer_list<std::size_t>{0, 1, 63, 64, 65, 4000, 4096, 4097, 70000, 1048576, 1048577, 5000000}) {
     void* const p = detail::allocate(bytes, cpu_device);
     REQUIRE(p != nullptr);
     CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
@@ -82,10 +82,10 @@ TEST_CASE("allocator: active and peak follow large blocks exactly") {
 }
 
 TEST_CASE("allocator: absurd sizes are refused with all figures") {
-  const std::string text = message_of<OutOfMemoryError>(
-      [] { detail::allocate(std::numeric_limits<std::size_t>::max() / 2, cpu_device); });
-  for (const char* word : {"[allocate] out of memory on cpu", "requested", "active", "cached", "limit", "largest holders",
-                           "set_memory_limit"})
+  const std::string text =
+      message_of<OutOfMemoryError>([] { detail::allocate(std::numeric_limits<std::size_t>::max() / 2, cpu_device); });
+  for (const char* word : {"[allocate] out of memory on cpu", "requested", "active", "cached", "limit",
+                           "largest holders", "set_memory_limit"})
     CHECK_THAT(text, Catch::Contains(word));
   CHECK_FALSE(message_of<OutOfMemoryError>([] { (void)zeros({std::int64_t{1} << 60}); }).empty());
 }

@@ -35,7 +35,9 @@ void check_product(Chooser& choose, const Sizes& s, T alpha, T beta) {
   const auto b = random_values<T>(choose, (s.trans_b ? s.n : s.k) * ldb);
   const T nan = std::numeric_limits<T>::quiet_NaN();
   std::vector<T> c(static_cast<std::size_t>(s.m * ldc) + 1, nan);
-  const auto at = [](const std::vector<T>& v, std::int64_t i) { return static_cast<double>(v[static_cast<std::size_t>(i)]); };
+  const auto at = [](const std::vector<T>& v, std::int64_t i) {
+    return static_cast<double>(v[static_cast<std::size_t>(i)]);
+  };
   if (beta != 0)
     for (std::int64_t i = 0; i < s.m; ++i)
       for (std::int64_t j = 0; j < s.n; ++j) c[static_cast<std::size_t>(i * ldc + j)] = static_cast<T>(choose.real());
@@ -49,7 +51,8 @@ void check_product(Chooser& choose, const Sizes& s, T alpha, T beta) {
       double sum = 0;
       for (std::int64_t p = 0; p < s.k; ++p)
         sum += at(a, s.trans_a ? p * lda + i : i * lda + p) * at(b, s.trans_b ? j * ldb + p : p * ldb + j);
-      const double expected = static_cast<double>(alpha) * sum + (beta == 0 ? 0 : static_cast<double>(beta) * at(before, i * ldc + j));
+      const double expected =
+          static_cast<double>(alpha) * sum + (beta == 0 ? 0 : static_cast<double>(beta) * at(before, i * ldc + j));
       const double error = std::abs(at(c, i * ldc + j) - expected);
       worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
     }
@@ -59,7 +62,8 @@ void check_product(Chooser& choose, const Sizes& s, T alpha, T beta) {
                                                << " pad " << s.pad << " alpha " << alpha << " beta " << beta);
   // Terms are at most 1, so the errors of k of them are at most k^2 / 2 roundings; random ones stay far below k. Twice,
   // because for T = double the reference has the same error.
-  CHECK(worst <= 2 * std::max(1.0, static_cast<double>(alpha)) * std::numeric_limits<T>::epsilon() * (4 + static_cast<double>(s.k)));
+  CHECK(worst <= 2 * std::max(1.0, static_cast<double>(alpha)) * std::numeric_limits<T>::epsilon() *
+                     (4 + static_cast<double>(s.k)));
   CHECK(outside_untouched);
 }
 
@@ -70,7 +74,8 @@ std::vector<T> product_bits(int threads, bool trans_a, bool trans_b, std::int64_
   const auto a = random_values<T>(choose, m * k);
   const auto b = random_values<T>(choose, k * n);
   std::vector<T> c(static_cast<std::size_t>(m * n));
-  engine::gemm<T>(trans_a, trans_b, m, n, k, T{1}, a.data(), trans_a ? m : k, b.data(), trans_b ? k : n, T{0}, c.data(), n);
+  engine::gemm<T>(trans_a, trans_b, m, n, k, T{1}, a.data(), trans_a ? m : k, b.data(), trans_b ? k : n, T{0}, c.data(),
+                  n);
   return c;
 }
 
@@ -79,8 +84,8 @@ std::vector<T> product_bits(int threads, bool trans_a, bool trans_b, std::int64_
 TEST_CASE("gemm: random small products with transposes, padded rows, alpha and beta") {
   Chooser choose(3);
   for (int trial = 0; trial < 600; ++trial) {
-    const Sizes s{choose.integer(0, 1) == 1, choose.integer(0, 1) == 1, choose.integer(0, 20), choose.integer(0, 40),
-                  choose.integer(0, 30),     choose.integer(0, 3)};
+    const Sizes s{choose.integer(0, 1) == 1, choose.integer(0, 1) == 1, choose.integer(0, 20),
+                  choose.integer(0, 40),     choose.integer(0, 30),     choose.integer(0, 3)};
     const double alpha = trial % 3 == 0 ? 0.5 : 1.0;
     const double beta = trial % 4 == 0 ? 0.25 : trial % 4 == 1 ? 1.0 : 0.0;
     check_product<float>(choose, s, static_cast<float>(alpha), static_cast<float>(beta));
@@ -91,15 +96,15 @@ TEST_CASE("gemm: random small products with transposes, padded rows, alpha and b
 TEST_CASE("gemm: vectors, skinny, packed and split shapes") {
   Chooser choose(4);
   for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
-                                                                         {1, 300, 70},
-                                                                         {300, 1, 70},
-                                                                         {2, 131, 257},
-                                                                         {500, 7, 300},
-                                                                         {7, 900, 300},
-                                                                         {97, 203, 300},
-                                                                         {200, 130, 515},
-                                                                         {5, 9, 9000},
-                                                                         {33, 33, 5000}}) {
+                                                                        {1, 300, 70},
+                                                                        {300, 1, 70},
+                                                                        {2, 131, 257},
+                                                                        {500, 7, 300},
+                                                                        {7, 900, 300},
+                                                                        {97, 203, 300},
+                                                                        {200, 130, 515},
+                                                                        {5, 9, 9000},
+                                                                        {33, 33, 5000}}) {
     for (const bool trans_a : {false, true}) {
       for (const bool trans_b : {false, true}) {
         check_product<float>(choose, {trans_a, trans_b, m, n, k, 0}, 1.0f, 0.0f);
@@ -165,8 +170,8 @@ TEST_CASE("gemm_batched: equals one product after the other, shared operands inc
     std::vector<double> one(static_cast<std::size_t>(m * n));
     double worst = 0;
     for (std::int64_t i = 0; i < batch; ++i) {
-      engine::gemm<double>(trans_a, trans_b, m, n, k, 1.0, a.data() + i * stride_a, trans_a ? m : k, b.data() + i * stride_b,
-                           trans_b ? k : n, 0.0, one.data(), n);
+      engine::gemm<double>(trans_a, trans_b, m, n, k, 1.0, a.data() + i * stride_a, trans_a ? m : k,
+                           b.data() + i * stride_b, trans_b ? k : n, 0.0, one.data(), n);
       for (std::size_t j = 0; j < one.size(); ++j) {
         const double error = std::abs(one[j] - c[static_cast<std::size_t>(i * m * n) + j]);
         worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
@@ -187,7 +192,8 @@ TEST_CASE("gemm: may be called inside a parallel region") {
   std::vector<std::vector<float>> inside(4, std::vector<float>(outside.size()));
   parallel_for(4, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      engine::gemm<float>(false, false, n, n, n, 1.0f, a.data(), n, a.data(), n, 0.0f, inside[static_cast<std::size_t>(i)].data(), n);
+      engine::gemm<float>(false, false, n, n, n, 1.0f, a.data(), n, a.data(), n, 0.0f,
+                          inside[static_cast<std::size_t>(i)].data(), n);
   });
   for (const auto& c : inside) CHECK((c == outside));
 }

@@ -59,10 +59,11 @@ std::vector<std::pair<std::string, Tensor>> golden_tensors() {
   const double inf = std::numeric_limits<double>::infinity();
   std::vector<std::pair<std::string, Tensor>> t;
   t.emplace_back("f32", tensor({{-1, -0.75, -0.5}, {-0.25, 0, 0.25}}));
-  t.emplace_back("f64", tensor({{std::numeric_limits<double>::quiet_NaN(), -inf}, {3.141592653589793, 1e-300}}, float64));
-  t.emplace_back("i64", from_vector<std::int64_t>({std::numeric_limits<std::int64_t>::min(),
-                                                   std::numeric_limits<std::int64_t>::max(), 0},
-                                                  {3}));
+  t.emplace_back("f64",
+                 tensor({{std::numeric_limits<double>::quiet_NaN(), -inf}, {3.141592653589793, 1e-300}}, float64));
+  t.emplace_back("i64",
+                 from_vector<std::int64_t>(
+                     {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max(), 0}, {3}));
   t.emplace_back("bool", tensor({1, 0, 1}, boolean));
   t.emplace_back("u8", from_vector<std::uint8_t>({0, 255}, {1, 2, 1}));
   t.emplace_back("scalar", scalar(2.5));
@@ -134,9 +135,14 @@ TEST_CASE("io: strided tensors are saved by value") {
 TEST_CASE("save_safetensors: names are checked before anything is written") {
   const Folder folder;
   const std::string path = folder.file("x");
-  CHECK_THAT(message_of<ValueError>([&] { save_safetensors(path, {{"a", ones({1})}, {"a", ones({1})}}); }),
+  CHECK_THAT(message_of<ValueError>([&] {
+               save_safetensors(path, {{"a", ones({1})}, {"a", ones({1})}});
+             }),
              Contains("'a' twice"));
-  CHECK_THAT(message_of<ValueError>([&] { save_safetensors(path, {{"__metadata__", ones({1})}}); }), Contains("reserved"));
+  CHECK_THAT(message_of<ValueError>([&] {
+               save_safetensors(path, {{"__metadata__", ones({1})}});
+             }),
+             Contains("reserved"));
   CHECK_THAT(message_of<ValueError>([&] { save_safetensors(path, {{"a", Tensor()}}); }), Contains("empty handle"));
   CHECK_THAT(message_of<ValueError>([&] { save_safetensors(path, {{"\xff", ones({1})}}); }), Contains("UTF-8"));
   CHECK(folder.count() == 0);
@@ -162,7 +168,8 @@ TEST_CASE("load_safetensors: damaged files are refused without allocating what t
       {safetensors_bytes("[]", ""), "does not start with '{'"},
       {safetensors_bytes("{\"a\":", ""), "not valid JSON"},
       {safetensors_bytes("{" + entry("[1]", "[0,4]") + "," + entry("[1]", "[0,4]") + "}", four), "the key 'a' twice"},
-      {safetensors_bytes(R"({"a":{"dtype":"F32","dtype":"F64","shape":[1],"data_offsets":[0,4]}})", four), "the key 'dtype' twice"},
+      {safetensors_bytes(R"({"a":{"dtype":"F32","dtype":"F64","shape":[1],"data_offsets":[0,4]}})", four),
+       "the key 'dtype' twice"},
       {safetensors_bytes("{" + entry("[1]", "[0,4]", "F16") + "}", four), "dtype \"F16\"; Solvent reads F32"},
       {safetensors_bytes("{" + entry("[1]", "[0,8]") + "}", four), "outside the 4 bytes of data"},
       {safetensors_bytes("{" + entry("[1]", "[4,0]") + "}", four), "data_offsets [4, 0]"},
@@ -180,9 +187,11 @@ TEST_CASE("load_safetensors: damaged files are refused without allocating what t
       {safetensors_bytes(R"({"__metadata__":[]})", ""), "not an object of strings"},
       {safetensors_bytes("{" + entry("[1]", "[0,4]") + "}", four + "x"), "1 bytes at the end belong to no tensor"},
       {safetensors_bytes("{" + entry("[1]", "[4,8]") + "}", four + four), "4 bytes before the data of tensor 'a'"},
-      {safetensors_bytes("{" + entry("[1]", "[0,4]") + R"(,"b":{"dtype":"U8","shape":[3],"data_offsets":[3,6]}})", "123456"),
+      {safetensors_bytes("{" + entry("[1]", "[0,4]") + R"(,"b":{"dtype":"U8","shape":[3],"data_offsets":[3,6]}})",
+                         "123456"),
        "overlap"},
-      {safetensors_bytes("{" + entry("[4]", "[0,4]", "BOOL") + "}", std::string("\x01\x02\x00\x00", 4)), "other than 0 and 1"},
+      {safetensors_bytes("{" + entry("[4]", "[0,4]", "BOOL") + "}", std::string("\x01\x02\x00\x00", 4)),
+       "other than 0 and 1"},
       {safetensors_bytes(std::string(200000, '['), ""), "does not start with '{'"},
       {safetensors_bytes("{\"a\":" + std::string(200000, '['), ""), "not valid JSON"},
   };
@@ -191,7 +200,8 @@ TEST_CASE("load_safetensors: damaged files are refused without allocating what t
     INFO(c.bytes.substr(0, 200));
     reset_peak_memory();
     const std::size_t active = memory_stats().active;
-    CHECK_THAT(message_of<IoError>([&] { (void)load_safetensors(path); }), Contains("[load_safetensors]") && Contains(c.expected));
+    CHECK_THAT(message_of<IoError>([&] { (void)load_safetensors(path); }),
+               Contains("[load_safetensors]") && Contains(c.expected));
     CHECK(memory_stats().peak <= active + 65536);
   }
   CHECK_THAT(message_of<IoError>([&] { (void)load_safetensors(folder.file("none")); }), Contains("No such file"));
@@ -217,7 +227,8 @@ TEST_CASE("load_npy: damaged files are refused without allocating what they clai
       {std::string("\x93NUMPY\x02\x00\xff\xff\xff\xff", 12), "claims a header of 4294967295 bytes"},
       {std::string("\x93NUMPY\x02\x00\xff\xff", 10), "ends inside its header"},
       {std::string("\x93NUMPY\x07\x00\x02\x00{}", 12), "format version 7"},
-      {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1073741824,), }", "1234"), "claims float32 of shape (1073741824,), 4294967296 bytes, but has 4"},
+      {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1073741824,), }", "1234"),
+       "claims float32 of shape (1073741824,), 4294967296 bytes, but has 4"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", ""), "overflows 64 bits"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", ""), "not a whole number"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", ""), "not a whole number"},

@@ -66,7 +66,8 @@ TEST_CASE("strided_copy: random permutations of random shapes, all element sizes
 }
 
 TEST_CASE("strided_copy: large transposes, square, narrow and with odd remainders") {
-  for (const auto& [rows, columns] : {std::pair{1024, 1024}, {777, 1029}, {3, 100003}, {100003, 3}, {16, 70000}, {70001, 17}})
+  for (const auto& [rows, columns] :
+       {std::pair{1024, 1024}, {777, 1029}, {3, 100003}, {100003, 3}, {16, 70000}, {70001, 17}})
     check_permuted<std::uint32_t>({rows, columns}, {1, 0});
   check_permuted<std::uint64_t>({300, 5, 129}, {2, 0, 1});
   check_permuted<std::uint8_t>({513, 259}, {1, 0});

@@ -56,22 +56,33 @@ TEST_CASE("tensor: empty tensors have no elements and any shape with a zero") {
 TEST_CASE("tensor: wrong arguments of factories name the operation and the fix") {
   using Catch::Contains;
   CHECK_THAT(message_of<ShapeError>([] { zeros({2, -1}); }), Contains("(2, -1)") && Contains("at least 0"));
-  CHECK_THAT(message_of<ShapeError>([] { zeros({std::int64_t{1} << 40, std::int64_t{1} << 40}); }), Contains("2^63 bytes"));
-  CHECK_THAT(message_of<ShapeError>([] { (void)from_vector(std::vector<float>{1, 2, 3}, {2, 2}); }),
+  CHECK_THAT(message_of<ShapeError>([] {
+               zeros({std::int64_t{1} << 40, std::int64_t{1} << 40});
+             }),
+             Contains("2^63 bytes"));
+  CHECK_THAT(message_of<ShapeError>([] {
+               (void)from_vector(std::vector<float>{1, 2, 3}, {2, 2});
+             }),
              Contains("[from_vector] got 3 values") && Contains("expected 4 values"));
   CHECK_THAT(message_of<ValueError>([] { full({1}, 300, uint8); }), Contains("[full] got 300 for dtype uint8"));
   CHECK_THAT(message_of<ValueError>([] { full({1}, std::nan(""), int64); }), Contains("nan"));
   CHECK_THAT(message_of<ValueError>([] { arange(0, 1, 0.1); }), Contains("whole numbers") && Contains("float32"));
-  CHECK_THAT(message_of<ValueError>([] { arange(0, 1, -1); }), Contains("[arange]") && Contains("points from start to stop"));
+  CHECK_THAT(message_of<ValueError>([] { arange(0, 1, -1); }),
+             Contains("[arange]") && Contains("points from start to stop"));
   CHECK_THAT(message_of<DtypeError>([] { linspace(0, 1, 3, int64); }), Contains("[linspace]") && Contains("cast"));
   CHECK_THAT(message_of<ShapeError>([] { tensor({{1, 2}, {3}}); }), Contains("rows of equal length"));
-  CHECK_THAT(message_of<ShapeError>([] { zeros({1, 1, 1, 1, 1, 1, 1, 1, 1}); }), Contains("9 axes") && Contains("at most 8"));
+  CHECK_THAT(message_of<ShapeError>([] {
+               zeros({1, 1, 1, 1, 1, 1, 1, 1, 1});
+             }),
+             Contains("9 axes") && Contains("at most 8"));
 }
 
 TEST_CASE("tensor: other devices are refused with the way to get them") {
   const Device gpu{DeviceType::cuda, 0};
   using Catch::Contains;
-  CHECK_THAT(message_of<DeviceError>([&] { zeros({2}, {float32, gpu}); }),
+  CHECK_THAT(message_of<DeviceError>([&] {
+               zeros({2}, {float32, gpu});
+             }),
              Contains("[full]") && Contains("no CUDA support in this build; configure with -DSOLVENT_CUDA=ON"));
   CHECK_THAT(message_of<DeviceError>([&] { memory_stats(gpu); }), Contains("[memory_stats]"));
   CHECK(parse_device("cuda:3") == Device{DeviceType::cuda, 3});
@@ -88,13 +99,16 @@ TEST_CASE("tensor: host access checks dtype, contiguity and size") {
   CHECK(transposed.to_vector<float>() == std::vector<float>{1, 4, 2, 5, 3, 6});
   CHECK_FALSE(transposed.is_contiguous());
   CHECK(t.data<float>()[4] == 5);
-  CHECK_THAT(message_of<ShapeError>([&] { (void)transposed.data<float>(); }), Contains("strides (1, 3)") && Contains("contiguous(x)"));
-  CHECK_THAT(message_of<DtypeError>([&] { (void)t.to_vector<double>(); }), Contains("float32 tensor") && Contains("cast(x, float64)"));
+  CHECK_THAT(message_of<ShapeError>([&] { (void)transposed.data<float>(); }),
+             Contains("strides (1, 3)") && Contains("contiguous(x)"));
+  CHECK_THAT(message_of<DtypeError>([&] { (void)t.to_vector<double>(); }),
+             Contains("float32 tensor") && Contains("cast(x, float64)"));
   CHECK_THAT(message_of<ShapeError>([&] { (void)t.item(); }), Contains("6 elements"));
   CHECK(engine::view(t, {}, {}, 3).item() == 4);
   CHECK_THAT(message_of<Error>([] { (void)Tensor().shape(); }), Contains("empty handle"));
   CHECK_THAT(message_of<ShapeError>([&] { (void)t.size(2); }), Contains("axis 2") && Contains("-2 to 1"));
-  CHECK_THAT(message_of<Error>([&] { (void)engine::meta(t).to_vector<float>(); }), Contains("remembers only its shape"));
+  CHECK_THAT(message_of<Error>([&] { (void)engine::meta(t).to_vector<float>(); }),
+             Contains("remembers only its shape"));
 }
 
 TEST_CASE("tensor: contiguity ignores strides of axes with one element") {
@@ -187,7 +201,9 @@ TEST_CASE("shape: text, axes and broadcasting") {
   CHECK(normalise_axis("sum", -1, 3) == 2);
   CHECK(broadcast_shapes("add", {2, 1, 4}, {3, 1}) == Shape{2, 3, 4});
   CHECK(broadcast_shapes("add", {0}, {1}) == Shape{0});
-  CHECK_THAT(message_of<ShapeError>([] { (void)broadcast_shapes("add", {2, 3}, {4, 3}); }),
+  CHECK_THAT(message_of<ShapeError>([] {
+               (void)broadcast_shapes("add", {2, 3}, {4, 3});
+             }),
              Contains("[add] got shapes (2, 3) and (4, 3)") && Contains("axis -2 has 2 and 4"));
   CHECK_THAT(message_of<ShapeError>([] { (void)normalise_axis("sum", 0, 0); }), Contains("[sum]") && Contains("0-d"));
 }

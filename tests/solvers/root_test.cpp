@@ -15,8 +15,8 @@ namespace {
 Tensor two_layer(const Tensor& y, const Tensors& t) { return matmul(tanh(matmul(y, t[0]) + t[1]), t[2]) + y - t[3]; }
 
 Tensors two_layer_theta(std::int64_t n) {
-  return {normal(Key(1), {n, n}, 0, 0.3, float64), normal(Key(2), {n}, 0, 1, float64), normal(Key(3), {n, n}, 0, 0.3, float64),
-          normal(Key(4), {n}, 0, 1, float64)};
+  return {normal(Key(1), {n, n}, 0, 0.3, float64), normal(Key(2), {n}, 0, 1, float64),
+          normal(Key(3), {n, n}, 0, 0.3, float64), normal(Key(4), {n}, 0, 1, float64)};
 }
 
 Tensor deq(const Tensor& y, const Tensors& t) { return tanh(matmul(y, t[0]) + t[1]); }
@@ -39,7 +39,8 @@ TEST_CASE("Newton, Picard and Anderson find the same root with a small residual"
     CHECK(s.ok());
     CHECK(max(abs(s.value - newton.value)).item() < 1e-9);
   }
-  CHECK(solve_root(two_layer, y0, theta, Anderson{}, o).stats.steps < solve_root(two_layer, y0, theta, Picard{}, o).stats.steps);
+  CHECK(solve_root(two_layer, y0, theta, Anderson{}, o).stats.steps <
+        solve_root(two_layer, y0, theta, Picard{}, o).stats.steps);
 }
 
 TEST_CASE("a batch of fixed points: rows finish on their own and differentiate") {
@@ -58,7 +59,10 @@ TEST_CASE("a batch of fixed points: rows finish on their own and differentiate")
   for (const Batch batch : {Batch::rows, Batch::whole}) {
     for (const RootMethod& method : std::vector<RootMethod>{Newton{}, Anderson{}}) {
       const GradcheckReport report = gradcheck(
-          [&](const Tensors& v) -> Tensors { return {solve_fixed_point(deq, y0, {v[0], v[1]}, method, o, batch).value}; }, {w, x});
+          [&](const Tensors& v) -> Tensors {
+            return {solve_fixed_point(deq, y0, {v[0], v[1]}, method, o, batch).value};
+          },
+          {w, x});
       INFO(report.message);
       CHECK(report.ok);
     }
@@ -98,13 +102,16 @@ TEST_CASE("failures have a status, a residual and advice") {
   const auto undefined = [](const Tensor& y, const Tensors&) { return log(y); };
   CHECK(solve_root(undefined, tensor({-1}, float64), {}, Newton{}, o).status == Status::non_finite);
   CHECK_THROWS_AS(solve_root(no_root, arange(0, 2), {}), DtypeError);
-  CHECK_THROWS_AS(solve_root([](const Tensor& y, const Tensors&) { return sum(y); }, ones({2}, float64), {}), ShapeError);
+  CHECK_THROWS_AS(solve_root([](const Tensor& y, const Tensors&) { return sum(y); }, ones({2}, float64), {}),
+                  ShapeError);
   CHECK_THROWS_AS(solve_root(no_root, y0, {}, Newton{.damping = 1.0}), ValueError);
   CHECK_THROWS_AS(solve_root(no_root, y0, {}, Anderson{.memory = 0}), ValueError);
 }
 
 TEST_CASE("Newton with line search passes a region where full steps overshoot") {
-  const auto f = [](const Tensor& y, const Tensors&) { return y / sqrt(1.0 + y * y); };  // full steps diverge for |y| > 1
+  const auto f = [](const Tensor& y, const Tensors&) {
+    return y / sqrt(1.0 + y * y);
+  };  // full steps diverge for |y| > 1
   const Tensor y0 = tensor({3.0}, float64);
   CHECK(solve_root(f, y0, {}, Newton{}).ok());
   Options o;

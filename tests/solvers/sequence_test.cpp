@@ -31,11 +31,13 @@ struct Setup {
   Tensors theta;
 };
 
-Setup tanh_setup(std::int64_t steps, std::int64_t batch, std::int64_t n, std::int64_t m, double scale, DType dtype = float64) {
+Setup tanh_setup(std::int64_t steps, std::int64_t batch, std::int64_t n, std::int64_t m, double scale,
+                 DType dtype = float64) {
   const double s = scale / std::sqrt(static_cast<double>(n));
-  return {normal(Key(1), {batch, n}, 0, 0.5, dtype),
-          normal(Key(2), {steps, batch, m}, 0, 1, dtype),
-          {normal(Key(3), {n, n}, 0, s, dtype), normal(Key(4), {m, n}, 0, 0.7, dtype), normal(Key(5), {n}, 0, 0.2, dtype)}};
+  return {
+      normal(Key(1), {batch, n}, 0, 0.5, dtype),
+      normal(Key(2), {steps, batch, m}, 0, 1, dtype),
+      {normal(Key(3), {n, n}, 0, s, dtype), normal(Key(4), {m, n}, 0, 0.7, dtype), normal(Key(5), {n}, 0, 0.2, dtype)}};
 }
 
 const std::vector<SequenceMethod>& parallel_methods() {
@@ -81,7 +83,8 @@ TEST_CASE("a single step and single sequence work: T = 1, B = 1, n = 1") {
   const Setup s = tanh_setup(1, 1, 1, 1, 0.8);
   const Tensor expected = tanh_cell(s.h0, select(s.xs, 0, 0), s.theta);
   for (const SequenceMethod& method : parallel_methods())
-    CHECK(distance(select(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, method, tight()).value, 0, 0), expected) < 1e-14);
+    CHECK(distance(select(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, method, tight()).value, 0, 0), expected) <
+          1e-14);
 }
 
 TEST_CASE("after k steps the first k states are exact, and T steps always suffice") {
@@ -90,7 +93,8 @@ TEST_CASE("after k steps the first k states are exact, and T steps always suffic
   cell.step = tanh_cell;
   const SequenceProblem problem(cell, s.h0, s.xs, s.theta);
   const Tensor expected = solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Sequential{}).value;
-  for (const SequenceMethod& method : std::vector<SequenceMethod>{Jacobi{}, Deer{}, Deer{.jacobian = JacobianKind::diagonal}}) {
+  for (const SequenceMethod& method :
+       std::vector<SequenceMethod>{Jacobi{}, Deer{}, Deer{.jacobian = JacobianKind::diagonal}}) {
     Stats stats;
     SequenceState state = begin(problem, problem.default_guess());
     for (std::int64_t k = 1; k <= 30; ++k) {
@@ -110,7 +114,9 @@ TEST_CASE("after k steps the first k states are exact, and T steps always suffic
 
 TEST_CASE("Newton solves an affine cell in one step; Gauss-Seidel with one block is the loop") {
   const Setup s = tanh_setup(50, 2, 3, 2, 0.9);
-  const auto affine_cell = [](const Tensor& h, const Tensor& x, const Tensors& t) { return matmul(h, t[0]) + matmul(x, t[1]) + t[2]; };
+  const auto affine_cell = [](const Tensor& h, const Tensor& x, const Tensors& t) {
+    return matmul(h, t[0]) + matmul(x, t[1]) + t[2];
+  };
   const Solution newton = solve_sequence(affine_cell, s.h0, s.xs, s.theta, Deer{});
   CHECK(newton.stats.steps == 1);
   CHECK(distance(newton.value, solve_sequence(affine_cell, s.h0, s.xs, s.theta, Sequential{}).value) < 1e-12);
@@ -169,7 +175,8 @@ TEST_CASE("implicit gradients equal backpropagation through time for every metho
   // Through all steps: Newton's are differentiated with their Jacobians, so one more order is needed of the cell.
   for (const SequenceMethod& method : std::vector<SequenceMethod>{Jacobi{}, Deer{}, GaussSeidel{.block = 5}}) {
     const Tensors unrolled = grad(loss(method, Adjoint::unrolled), at);
-    for (std::size_t i = 0; i < at.size(); ++i) CHECK(distance(unrolled[i], expected[i]) <= 1e-7 * (1 + largest(expected[i])));
+    for (std::size_t i = 0; i < at.size(); ++i)
+      CHECK(distance(unrolled[i], expected[i]) <= 1e-7 * (1 + largest(expected[i])));
   }
   for (const Tensor& g : grad(loss(Deer{}, Adjoint::none), at)) CHECK(largest(g) == 0.0);
 }
@@ -207,7 +214,8 @@ TEST_CASE("gradient of a long float64 GRU equals backpropagation to 1e-12 (1 + |
   Tensors at = {h0, xs};
   for (const Tensor& t : gru.theta()) at.push_back(t);
   const Tensors expected = grad(loss(Sequential{.fused = false}), at);
-  for (const SequenceMethod& method : std::vector<SequenceMethod>{Deer{}, Deer{.jacobian = JacobianKind::diagonal}, Shooting{}}) {
+  for (const SequenceMethod& method :
+       std::vector<SequenceMethod>{Deer{}, Deer{.jacobian = JacobianKind::diagonal}, Shooting{}}) {
     const Tensors got = grad(loss(method), at);
     for (std::size_t i = 0; i < at.size(); ++i) {
       INFO(name_of(method) << " input " << i);
@@ -222,7 +230,8 @@ TEST_CASE("sequences finish on their own and have the same bits in any batch") {
   Tensor xs = normal(Key(4), {80, 4, 2}, 0, 1, float64) * reshape(tensor({0.0, 0.1, 1.0, 6.0}, float64), {4, 1});
   const Tensor h0 = zeros({4, 3}, float64);
   const SequenceCell cell = sequence_cell(gru.functions());
-  for (const SequenceMethod& method : std::vector<SequenceMethod>{Deer{.fused = false}, Jacobi{}, Deer{.jacobian = JacobianKind::diagonal}}) {
+  for (const SequenceMethod& method :
+       std::vector<SequenceMethod>{Deer{.fused = false}, Jacobi{}, Deer{.jacobian = JacobianKind::diagonal}}) {
     const Solution all = solve_sequence(cell, h0, xs, gru.theta(), method);
     const auto& steps = all.stats.steps_per_item;
     CHECK(*std::min_element(steps.begin(), steps.end()) < *std::max_element(steps.begin(), steps.end()));
@@ -238,7 +247,8 @@ TEST_CASE("results have the same bits for any number of threads") {
   const nn::GruCell gru(3, 4, Key(3));
   const Tensor xs = normal(Key(4), {3000, 2, 3}), h0 = zeros({2, 4});
   const SequenceCell cell = sequence_cell(gru.functions());
-  for (const SequenceMethod& method : std::vector<SequenceMethod>{Sequential{}, Deer{}, Deer{.fused = false}, Shooting{}, Shooting{.fused = false}}) {
+  for (const SequenceMethod& method :
+       std::vector<SequenceMethod>{Sequential{}, Deer{}, Deer{.fused = false}, Shooting{}, Shooting{.fused = false}}) {
     std::vector<float> first;
     for (const int threads : {1, 2}) {
       const NumThreadsGuard guard(threads);
@@ -255,7 +265,8 @@ TEST_CASE("a solve that does not converge is never taken for one that did") {
   Options o;
   o.termination.max_steps = 3;
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Jacobi{}, o), SolverError);
-  CHECK_THROWS_WITH(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Jacobi{}, o), Catch::Contains("max_steps after 3 of 3 steps"));
+  CHECK_THROWS_WITH(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Jacobi{}, o),
+                    Catch::Contains("max_steps after 3 of 3 steps"));
   o.on_failure = OnFailure::return_best;
   const Solution r = solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Jacobi{}, o);
   CHECK(r.status == Status::max_steps);
@@ -268,8 +279,10 @@ TEST_CASE("a solve that does not converge is never taken for one that did") {
   cell.step = tanh_cell;
   CHECK(largest(sequence_residual(cell, r.value, s.h0, s.xs, s.theta)) == Approx(r.stats.residual));
   // An implicit gradient of it would be meaningless.
-  CHECK_THROWS_WITH(grad([&](const Tensor& h0) { return sum(solve_sequence(tanh_cell, h0, s.xs, s.theta, Jacobi{}, o).value); }, s.h0),
-                    Catch::Contains("needs a converged solution"));
+  CHECK_THROWS_WITH(
+      grad([&](const Tensor& h0) { return sum(solve_sequence(tanh_cell, h0, s.xs, s.theta, Jacobi{}, o).value); },
+           s.h0),
+      Catch::Contains("needs a converged solution"));
   // Convergence on the last allowed step is convergence.
   Options exact = tight();
   const int needed = solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Jacobi{}, exact).stats.steps;
@@ -337,18 +350,23 @@ TEST_CASE("wrong arguments are reported with the way out") {
     return std::string();
   };
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, zeros({0, 2, 2}, float64), s.theta), ShapeError);
-  CHECK(message([&] { solve_sequence(tanh_cell, s.h0, zeros({0, 2, 2}, float64), s.theta); }).find("T = 0") != std::string::npos);
+  CHECK(message([&] {
+          solve_sequence(tanh_cell, s.h0, zeros({0, 2, 2}, float64), s.theta);
+        }).find("T = 0") != std::string::npos);
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, zeros({5, 3, 2}, float64), s.theta), ShapeError);
-  CHECK(message([&] { solve_sequence(tanh_cell, select(s.h0, 0, 0), s.xs, s.theta); }).find("unsqueeze") != std::string::npos);
+  CHECK(message([&] { solve_sequence(tanh_cell, select(s.h0, 0, 0), s.xs, s.theta); }).find("unsqueeze") !=
+        std::string::npos);
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, cast(s.xs, float32), s.theta), DtypeError);
-  CHECK_THROWS_AS(solve_sequence([](const Tensor& h, const Tensor&, const Tensors&) { return sum(h); }, s.h0, s.xs, {}), ShapeError);
+  CHECK_THROWS_AS(solve_sequence([](const Tensor& h, const Tensor&, const Tensors&) { return sum(h); }, s.h0, s.xs, {}),
+                  ShapeError);
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, Deer{.damping = 1.5}), ValueError);
   CHECK_THROWS_AS(solve_sequence(tanh_cell, s.h0, s.xs, s.theta, GaussSeidel{.block = 0}), ValueError);
   SequenceCell empty;
   CHECK_THROWS_WITH(solve_sequence(empty, s.h0, s.xs, s.theta), Catch::Contains("step"));
   // A captured differentiable parameter is detected, not silently constant.
   const auto slot = std::make_shared<Tensor>();
-  const auto capturing = by_value([slot](const Tensor& h, const Tensor&, const Tensors&) { return tanh(matmul(h, *slot)); });
+  const auto capturing =
+      by_value([slot](const Tensor& h, const Tensor&, const Tensors&) { return tanh(matmul(h, *slot)); });
   CHECK_THROWS_WITH(grad(
                         [&](const Tensor& w) {
                           *slot = w;

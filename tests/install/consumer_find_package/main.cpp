@@ -41,12 +41,16 @@ bool solves() {
   const Tensors theta = {solvent::normal(solvent::Key(2), {3, 3}, 0.0, 0.4, solvent::float64),
                          solvent::tensor({0.5, 0.9, 0.7}, solvent::float64)};
   const auto loss = [&](const SequenceMethod& method) {
-    return [&, method](const Tensors& parameters) { return mean(square(solve_sequence(cell, h0, xs, parameters, method).value)); };
+    return [&, method](const Tensors& parameters) {
+      return mean(square(solve_sequence(cell, h0, xs, parameters, method).value));
+    };
   };
   const auto parallel = solvent::value_and_grad(loss(Deer{}), theta);
   const auto sequential = solvent::value_and_grad(loss(Sequential{}), theta);
-  bool ok = check("trajectory", largest_difference(solve_sequence(cell, h0, xs, theta, Deer{}).value,
-                                                   solve_sequence(cell, h0, xs, theta, Sequential{}).value), 1e-7);
+  bool ok = check("trajectory",
+                  largest_difference(solve_sequence(cell, h0, xs, theta, Deer{}).value,
+                                     solve_sequence(cell, h0, xs, theta, Sequential{}).value),
+                  1e-7);
   ok &= check("loss", largest_difference(parallel.value, sequential.value), 1e-7);
   for (std::size_t i = 0; i < theta.size(); ++i) {
     ok &= check("gradient through the solution", largest_difference(parallel.grads[i], sequential.grads[i]), 1e-7);
