@@ -164,7 +164,7 @@ std::vector<OpCase> sum_cases() {
 
   c.name = "sum_to/sum_all";
   c.function = [](Tensors x) { return detail::one(sum(std::move(x[0]))); };
-  c.reference = [](const Arrays& x) { return Arrays{Array({}, {total(x[0].values)})}; };
+  c.reference = [](const Arrays& x) { return Arrays{Array({}, total(x[0].values))}; };
   c.errors.clear();
   c.no_errors = "see sum_to/sum";
   cases.push_back(c);
@@ -231,7 +231,7 @@ std::vector<OpCase> extreme_cases() {
   c.name = "max_with_arg/all";
   c.covers = {"max_with_arg"};
   c.function = [](Tensors x) { return detail::one(max(std::move(x[0]))); };
-  c.reference = [](const Arrays& x) { return Arrays{Array({}, {*std::max_element(x[0].values.begin(), x[0].values.end())})}; };
+  c.reference = [](const Arrays& x) { return Arrays{Array({}, *std::max_element(x[0].values.begin(), x[0].values.end()))}; };
   c.samples = distinct({{2, 3}, {3, 2, 4}, {}, {1}});
   c.no_empty = "no element, no largest one: an error, see max_with_arg";
   c.errors.clear();
@@ -246,7 +246,7 @@ std::vector<OpCase> extreme_cases() {
     t.reference = [all_of](const Arrays& x) {
       const auto holds = [](double v) { return v != 0.0; };
       const auto& v = x[0].values;
-      return Arrays{Array({}, {double(all_of ? std::all_of(v.begin(), v.end(), holds) : std::any_of(v.begin(), v.end(), holds))})};
+      return Arrays{Array({}, double(all_of ? std::all_of(v.begin(), v.end(), holds) : std::any_of(v.begin(), v.end(), holds)))};
     };
     t.samples = [](Key key, DType) {
       Lists lists;
@@ -432,7 +432,7 @@ std::vector<OpCase> loss_cases() {
                     x[0].values.begin() + static_cast<std::ptrdiff_t>((r + 1) * classes));
       loss += logsumexp_of(row) - row[static_cast<std::size_t>(x[1].values[r])];
     }
-    return Arrays{Array({}, {loss / static_cast<double>(x[1].values.size())})};
+    return Arrays{Array({}, loss / static_cast<double>(x[1].values.size()))};
   };
   c.samples = logits_and_labels({{3, 4}, {2, 3, 5}, {4}, {1, 1}, {5, 19}});
   c.no_empty = "the mean over no rows is NaN, see loss_test.cpp";
@@ -469,7 +469,7 @@ std::vector<OpCase> loss_cases() {
   m.reference = [](const Arrays& x) {
     double s = 0.0;
     for (std::int64_t i = 0; i < x[0].numel(); ++i) s += (x[0][i] - x[1][i]) * (x[0][i] - x[1][i]);
-    return Arrays{Array({}, {s / static_cast<double>(x[0].numel())})};
+    return Arrays{Array({}, s / static_cast<double>(x[0].numel()))};
   };
   m.samples = normal_pairs({{2, 3}, {37}, {}, {1, 1}});
   m.no_empty = "the mean of nothing is NaN";
