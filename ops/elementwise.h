@@ -1,7 +1,9 @@
 #pragma once
 /// Elementwise operations. Binary ones broadcast by NumPy's rules; operands must have one dtype (no promotion) and one
-/// device. Floating operations accept float32 and float64. Python-style scalars are doubles, rounded once to the tensor's
-/// dtype.
+/// device. Floating operations accept float32 and float64; add, sub, mul, minimum, maximum, neg, abs, sign, square and clip
+/// also int64, which wraps around. Python-style scalars are doubles, rounded once to the tensor's dtype. NaN in gives NaN
+/// out; comparisons with NaN are false, but not_equal. Every function throws DtypeError, ShapeError or DeviceError for
+/// operands that do not fit, and differentiates to any order unless it says that its result is a constant.
 
 #include "solvent/autodiff/basis.h"
 
@@ -14,7 +16,7 @@ SOLVENT_API Tensor sub(Tensor a, Tensor b);
 SOLVENT_API Tensor mul(Tensor a, Tensor b);
 /// a / b
 SOLVENT_API Tensor div(Tensor a, Tensor b);
-/// a^b for a > 0, or any a if b holds integers; derivative in b is 0 where a == 0 and b > 0.
+/// a^b for a > 0, or any a if b holds integers (else NaN); derivative in b is 0 where a == 0 and b >= 0.
 SOLVENT_API Tensor pow(Tensor a, Tensor b);
 /// x^p for a constant p (derivative p x^(p-1)).
 SOLVENT_API Tensor pow(Tensor x, double p);
@@ -69,7 +71,8 @@ SOLVENT_API Tensor logical_not(Tensor x);
 SOLVENT_API Tensor isfinite(Tensor x);
 /// a where `condition` (bool) holds, else b; broadcasts all three.
 SOLVENT_API Tensor where(Tensor condition, Tensor a, Tensor b);
-/// Other element type; differentiable between float32 and float64, a constant otherwise. Float to integer truncates.
+/// Other element type; differentiable between float32 and float64, a constant otherwise. Float to integer truncates, with
+/// NaN as 0 and values out of range as the nearest bound; integers wrap; to bool: whether not 0.
 SOLVENT_API Tensor cast(Tensor x, DType dtype);
 
 // --- operators (found by argument-dependent lookup) ------------------------------------------------------------------------
