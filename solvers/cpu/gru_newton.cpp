@@ -142,7 +142,7 @@ class NewtonSequence {
       // Every GRU state is a convex combination of the state before it and of values in [-1, 1].
       bound_[i] = static_cast<T>(1.001) * std::max(T{1}, std::abs(start[i]));
     }
-    parallel_for(static_cast<std::int64_t>(kGroups), 1, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(static_cast<std::int64_t>(kGroups), groups_per_task(), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t g = begin; g < end; ++g) {
         load(static_cast<std::size_t>(g), t0, start);
         walk(static_cast<std::size_t>(g), true);
@@ -160,7 +160,7 @@ class NewtonSequence {
       }
       before = residual;
       chain(start);
-      parallel_for(static_cast<std::int64_t>(kGroups), 1, [&](std::int64_t begin, std::int64_t end) {
+      parallel_for(static_cast<std::int64_t>(kGroups), groups_per_task(), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t g = begin; g < end; ++g) walk(static_cast<std::size_t>(g), false);
       });
       ++steps;
@@ -172,6 +172,12 @@ class NewtonSequence {
       report.residual = report.ratio = std::numeric_limits<double>::quiet_NaN();
     }
     return steps;
+  }
+
+  /// About 20 us of work per task, by a rough count of cycles per step and unit.
+  std::int64_t groups_per_task() const {
+    const std::size_t cycles = length_ * n_ * (60 + 12 * n_ + n_ * n_);
+    return static_cast<std::int64_t>(std::clamp<std::size_t>(60000 / cycles, 1, kGroups));
   }
 
   double largest_bound() const {
