@@ -92,13 +92,13 @@ static_assert(large_class(kLargestRequest) < kLargeClasses);
 
 // Stands right before the data of a large block.
 struct alignas(kAlignment) LargeBlock {
-  LargeBlock* previous;      // in the list of live blocks, or of free blocks of this class
+  LargeBlock* previous;  // in the list of live blocks, or of free blocks of this class
   LargeBlock* next;
   LargeBlock* lru_previous;  // free blocks of all classes, most recently freed first
   LargeBlock* lru_next;
   std::size_t capacity;
-  void* base;                // what the system returned
-  std::size_t mapped;        // length of the mapping; 0 if from aligned_alloc
+  void* base;          // what the system returned
+  std::size_t mapped;  // length of the mapping; 0 if from aligned_alloc
   std::size_t size_class;
 };
 static_assert(sizeof(LargeBlock) == kAlignment);
@@ -113,9 +113,7 @@ struct FreeBlock {
   std::size_t count;      // first block of a magazine in the global pool: blocks in it
 };
 
-constexpr int small_class(std::size_t bytes) {
-  return bytes == 0 ? 0 : static_cast<int>((bytes - 1) / kAlignment);
-}
+constexpr int small_class(std::size_t bytes) { return bytes == 0 ? 0 : static_cast<int>((bytes - 1) / kAlignment); }
 constexpr std::size_t small_size(int size_class) { return static_cast<std::size_t>(size_class + 1) * kAlignment; }
 // Blocks per magazine: about 32 KiB, so that two of them stay within L2 even for the largest class.
 constexpr std::uint32_t magazine_size(int size_class) {
@@ -125,9 +123,9 @@ constexpr std::uint32_t magazine_size(int size_class) {
 // The lists of one class on one thread. Atomic only so that statistics may look at other threads' lists: relaxed loads
 // and stores are plain ones.
 struct Magazine {
-  FreeBlock* head = nullptr;                // blocks to take
-  std::atomic<FreeBlock*> spare{nullptr};   // null, or a full list of magazine_size blocks
-  std::atomic<std::uint32_t> room{0};       // how many may be put before the slow path; 0 until the thread is registered
+  FreeBlock* head = nullptr;               // blocks to take
+  std::atomic<FreeBlock*> spare{nullptr};  // null, or a full list of magazine_size blocks
+  std::atomic<std::uint32_t> room{0};      // how many may be put before the slow path; 0 until the thread is registered
 
   [[nodiscard]] std::uint32_t get_room() const noexcept { return room.load(std::memory_order_relaxed); }
   void set_room(std::uint32_t n) noexcept { room.store(n, std::memory_order_relaxed); }
@@ -224,7 +222,8 @@ std::byte* map_huge(std::size_t bytes) noexcept {
   void* const raw = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   auto* const begin = static_cast<std::byte*>(raw);
-  const std::size_t skip = round_up(reinterpret_cast<std::size_t>(begin), kHugePage) - reinterpret_cast<std::size_t>(begin);
+  const std::size_t skip =
+      round_up(reinterpret_cast<std::size_t>(begin), kHugePage) - reinterpret_cast<std::size_t>(begin);
   if (skip > 0) ::munmap(begin, skip);
   if (kHugePage - skip > 0) ::munmap(begin + skip + bytes, kHugePage - skip);
 #ifdef MADV_HUGEPAGE
@@ -247,8 +246,8 @@ LargeBlock* system_allocate(int size_class, unsigned colour) noexcept {
   }
   if (!base) return nullptr;
   LargeBlock* const block = reinterpret_cast<LargeBlock*>(base + offset) - 1;
-  return ::new (block) LargeBlock{nullptr, nullptr, nullptr, nullptr, capacity, base, mapped,
-                                  static_cast<std::size_t>(size_class)};
+  return ::new (block)
+      LargeBlock{nullptr, nullptr, nullptr, nullptr, capacity, base, mapped, static_cast<std::size_t>(size_class)};
 }
 
 void system_free(LargeBlock* block) noexcept {
@@ -336,7 +335,8 @@ std::string largest_holders(const Pool& p) {
   };
   std::vector<Group> groups;
   for (const LargeBlock* b = p.live_large; b; b = b->next) {
-    const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.size == b->capacity; });
+    const auto found =
+        std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.size == b->capacity; });
     if (found == groups.end())
       groups.push_back({b->capacity, 1});
     else
@@ -429,7 +429,8 @@ FreeBlock* carve(Pool& p, int size_class, std::uint32_t count) noexcept {
     // The first slab is small so that small programs stay small. What is left of the old one is given up.
     const std::size_t slab = p.slab_bytes == 0 ? std::size_t{256} << 10 : kHugePage;
     if (!make_room(p, slab)) return nullptr;
-    std::byte* memory = slab == kHugePage ? map_huge(slab) : static_cast<std::byte*>(std::aligned_alloc(kAlignment, slab));
+    std::byte* memory =
+        slab == kHugePage ? map_huge(slab) : static_cast<std::byte*>(std::aligned_alloc(kAlignment, slab));
     if (!memory) {
       free_cached(p);
       memory = slab == kHugePage ? map_huge(slab) : static_cast<std::byte*>(std::aligned_alloc(kAlignment, slab));
@@ -579,7 +580,8 @@ void* take_after_end(int size_class) {
 inline void* take_small(int size_class) {
   Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
   FreeBlock* const block = m.head;
-  if (!block) [[unlikely]] return take_slow(size_class);
+  if (!block) [[unlikely]]
+    return take_slow(size_class);
   m.head = block->next;
   m.set_room(m.get_room() + 1);
   return block;
@@ -588,7 +590,8 @@ inline void* take_small(int size_class) {
 inline void put_small(void* data, int size_class) noexcept {
   Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
   const std::uint32_t room = m.get_room();
-  if (room == 0) [[unlikely]] return put_slow(data, size_class);
+  if (room == 0) [[unlikely]]
+    return put_slow(data, size_class);
   auto* const block = static_cast<FreeBlock*>(data);
   block->next = m.head;
   m.head = block;
@@ -612,10 +615,12 @@ void* take(std::size_t bytes, bool is_data) {
       ::posix_memalign(&data, kAlignment, std::max<std::size_t>(bytes, 1)) != 0) {
     asan_active.fetch_sub(bytes);
     throw OutOfMemoryError(fmt::format(
-        "[allocate] out of memory on cpu: requested {}, active {}, cached 0 B, limit {}; largest holders: not tracked in "
+        "[allocate] out of memory on cpu: requested {}, active {}, cached 0 B, limit {}; largest holders: not tracked "
+        "in "
         "address sanitizer builds. Release tensors, use smaller batches or checkpoint(), or raise the limit with "
         "set_memory_limit().",
-        format_bytes(bytes), format_bytes(active - bytes), limit == 0 ? "none (the system refused)" : format_bytes(limit)));
+        format_bytes(bytes), format_bytes(active - bytes),
+        limit == 0 ? "none (the system refused)" : format_bytes(limit)));
   }
   if (is_data) asan_allocations.fetch_add(1);
   std::size_t peak = asan_peak.load();
@@ -663,8 +668,9 @@ void put_guarded(void* data, std::size_t bytes) noexcept {
   const auto* const guard = static_cast<const std::byte*>(data) + bytes;
   for (std::size_t i = 0; i < kGuard; ++i) {
     if (guard[i] != std::byte{kGuardByte}) {
-      std::fprintf(stderr, "solvent: memory behind a block of %zu bytes at %p was overwritten (byte %zu past its end)\n",
-                   bytes, data, i);
+      std::fprintf(stderr,
+                   "solvent: memory behind a block of %zu bytes at %p was overwritten (byte %zu past its end)\n", bytes,
+                   data, i);
       std::abort();
     }
   }
@@ -697,7 +703,7 @@ MemoryStats memory_stats(Device device) {
   stats.cached = p.reserved() - std::min(p.reserved(), stats.active);
   stats.limit = p.limit;
   stats.allocations = p.large_allocations + p.ended_allocations;
-  for (const ThreadCache* t = p.threads; t; t = t->next) 
+  for (const ThreadCache* t = p.threads; t; t = t->next)
     stats.allocations += t->allocations.load(std::memory_order_relaxed);
   stats.cache_hits = stats.allocations - std::min(p.system_calls, stats.allocations);
   return stats;
@@ -737,7 +743,8 @@ void set_memory_limit(std::size_t bytes, Device device) {
 namespace detail {
 
 void* allocate(std::size_t bytes, Device device) {
-  if (device.type != DeviceType::cpu) [[unlikely]] require_device("allocate", device);
+  if (device.type != DeviceType::cpu) [[unlikely]]
+    require_device("allocate", device);
   return take_guarded(bytes, true);
 }
 

@@ -29,13 +29,15 @@ namespace detail {
 void require_device(const char* op, Device device) {
   if (device.type == DeviceType::cpu) {
     if (device.index != 0)
-      throw DeviceError(fmt::format("[{}] got cpu with index {}; expected 0: there is one CPU device.", op, device.index));
+      throw DeviceError(
+          fmt::format("[{}] got cpu with index {}; expected 0: there is one CPU device.", op, device.index));
     return;
   }
   // Issue C replaces this by a check of the number of GPUs when SOLVENT_WITH_CUDA is 1.
-  throw DeviceError(fmt::format("[{}] got device {}, but there is no CUDA support in this build; configure with "
-                                "-DSOLVENT_CUDA=ON, or use cpu.",
-                                op, to_string(device)));
+  throw DeviceError(
+      fmt::format("[{}] got device {}, but there is no CUDA support in this build; configure with "
+                  "-DSOLVENT_CUDA=ON, or use cpu.",
+                  op, to_string(device)));
 }
 
 }  // namespace detail

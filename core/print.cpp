@@ -165,8 +165,8 @@ std::string describe(const Tensor& t) {
 
 std::string to_string(const Tensor& t, int precision, int max_per_axis) {
   if (precision < 0 || max_per_axis < 1)
-    throw ValueError(fmt::format("[to_string] got precision {} and max_per_axis {}; expected at least 0 and 1.", precision,
-                                 max_per_axis));
+    throw ValueError(fmt::format("[to_string] got precision {} and max_per_axis {}; expected at least 0 and 1.",
+                                 precision, max_per_axis));
   if (!t.defined()) return "(empty handle)";
   if (!t.impl()->storage) return "(no data) " + describe(t);
   detail::require_device("to_string", t.device());  // issue C copies from the device here

@@ -63,9 +63,10 @@ const T* host_ptr(const Tensor& t) noexcept {
 template <class T>
 void require_dtype(const char* op, const Tensor& t) {
   if (t.dtype() != dtype_of<T>)
-    throw DtypeError(fmt::format("[{}] got a {} tensor but was asked for {} elements; expected the tensor's own element "
-                                 "type. Convert with cast(x, {}) first.",
-                                 op, to_string(t.dtype()), to_string(dtype_of<T>), to_string(dtype_of<T>)));
+    throw DtypeError(
+        fmt::format("[{}] got a {} tensor but was asked for {} elements; expected the tensor's own element "
+                    "type. Convert with cast(x, {}) first.",
+                    op, to_string(t.dtype()), to_string(dtype_of<T>), to_string(dtype_of<T>)));
 }
 
 template <class T>
@@ -89,7 +90,8 @@ T convert(const char* op, double value, DType dtype) {
 template <class T>
 void fill(Tensor& t, T value) {
   T* p = engine::mutable_ptr<T>(t);
-  parallel_for(t.numel(), kFillGrain, [=](std::int64_t begin, std::int64_t end) { std::fill(p + begin, p + end, value); });
+  parallel_for(t.numel(), kFillGrain,
+               [=](std::int64_t begin, std::int64_t end) { std::fill(p + begin, p + end, value); });
 }
 
 // Element i of the result is value(i), a double.
@@ -108,8 +110,8 @@ Tensor generate(const char* op, const Shape& shape, const TensorOptions& options
 
 void require_whole(const char* op, DType dtype, double value) {
   if (!is_floating(dtype) && value != std::nearbyint(value))
-    throw ValueError(fmt::format("[{}] got {} for dtype {}; expected whole numbers. Pass float32 or float64.", op, value,
-                                 to_string(dtype)));
+    throw ValueError(fmt::format("[{}] got {} for dtype {}; expected whole numbers. Pass float32 or float64.", op,
+                                 value, to_string(dtype)));
 }
 
 }  // namespace
@@ -143,9 +145,10 @@ bool Tensor::is_contiguous() const {
 
 double Tensor::item() const {
   if (numel() != 1)
-    throw ShapeError(fmt::format("[item] got shape {} with {} elements; expected one element. Use to_vector, or reduce "
-                                 "first.",
-                                 to_string(shape()), numel()));
+    throw ShapeError(
+        fmt::format("[item] got shape {} with {} elements; expected one element. Use to_vector, or reduce "
+                    "first.",
+                    to_string(shape()), numel()));
   require_host_data("item", *this);
   return dispatch_all(dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -166,9 +169,10 @@ const T* Tensor::data() const {
   require_dtype<T>("data", *this);
   require_host_data("data", *this);
   if (!is_contiguous())
-    throw ShapeError(fmt::format("[data] got a tensor of shape {} with strides {}; expected a contiguous one. Use "
-                                 "contiguous(x), and keep it alive while the pointer is used.",
-                                 to_string(shape()), to_string(strides())));
+    throw ShapeError(
+        fmt::format("[data] got a tensor of shape {} with strides {}; expected a contiguous one. Use "
+                    "contiguous(x), and keep it alive while the pointer is used.",
+                    to_string(shape()), to_string(strides())));
   return host_ptr<T>(*this);
 }
 
@@ -196,9 +200,10 @@ Tensor scalar(double value, TensorOptions options) { return full({}, value, opti
 
 Tensor arange(double start, double stop, double step, TensorOptions options) {
   if (!std::isfinite(start) || !std::isfinite(stop) || !std::isfinite(step) || step == 0 || (stop - start) / step < 0)
-    throw ValueError(fmt::format("[arange] got start {}, stop {}, step {}; expected finite numbers and a step that is not "
-                                 "0 and points from start to stop.",
-                                 start, stop, step));
+    throw ValueError(
+        fmt::format("[arange] got start {}, stop {}, step {}; expected finite numbers and a step that is not "
+                    "0 and points from start to stop.",
+                    start, stop, step));
   require_whole("arange", options.dtype, start);
   require_whole("arange", options.dtype, step);
   const double count = std::ceil((stop - start) / step);
@@ -257,17 +262,17 @@ Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorO
   const std::size_t columns = rows.size() == 0 ? 0 : rows.begin()->size();
   for (const auto& row : rows)
     if (row.size() != columns)
-      throw ShapeError(fmt::format("[tensor] got rows of {} and {} values; expected rows of equal length.", columns,
-                                   row.size()));
+      throw ShapeError(
+          fmt::format("[tensor] got rows of {} and {} values; expected rows of equal length.", columns, row.size()));
   const auto width = static_cast<std::int64_t>(columns);
   return generate("tensor", {static_cast<std::int64_t>(rows.size()), width}, options,
                   [&](std::int64_t i) { return rows.begin()[i / width].begin()[i % width]; });
 }
 
-#define SOLVENT_INSTANTIATE(T)                                                               \
-  template SOLVENT_API std::vector<T> Tensor::to_vector<T>() const;                          \
-  template SOLVENT_API const T* Tensor::data<T>() const;                                     \
-  template SOLVENT_API Tensor from_data<T>(const T*, const Shape&, Device);                  \
+#define SOLVENT_INSTANTIATE(T)                                              \
+  template SOLVENT_API std::vector<T> Tensor::to_vector<T>() const;         \
+  template SOLVENT_API const T* Tensor::data<T>() const;                    \
+  template SOLVENT_API Tensor from_data<T>(const T*, const Shape&, Device); \
   template SOLVENT_API Tensor from_vector<T>(const std::vector<T>&, const Shape&, Device);
 SOLVENT_INSTANTIATE(float)
 SOLVENT_INSTANTIATE(double)

@@ -109,8 +109,9 @@ constinit const OpDef kLeakyReluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::leaky_relu_grad(t, r.input(1), param(r)); }, kZero>(
         "leaky_relu_grad", cpu::binary<BinaryFn::leaky_relu_grad>, {.y = Save::data});
 
-constinit const OpDef kElu = unary_op<[](const Rule& r, const Tensor& t) { return detail::elu_grad(t, r.input(0), param(r)); }>(
-    "elu", cpu::unary<UnaryFn::elu>, {.x = Save::data});
+constinit const OpDef kElu =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::elu_grad(t, r.input(0), param(r)); }>(
+        "elu", cpu::unary<UnaryFn::elu>, {.x = Save::data});
 constinit const OpDef kEluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::elu_grad(t, r.input(1), param(r)); },
               [](const Rule& r, const Tensor& t) { return mul(t, elu_second(r)); }>(
@@ -138,10 +139,10 @@ constinit const OpDef kGeluTanhGrad =
               [](const Rule& r, const Tensor& t) { return mul(t, gelu_tanh_second(r)); }>(
         "gelu_tanh_grad", cpu::binary<BinaryFn::gelu_tanh_grad>, {.x = Save::data, .y = Save::data});
 
-constinit const OpDef* const kOps[] = {
-    &kTanh,      &kTanhGrad,      &kSigmoid, &kSigmoidGrad, &kLogSigmoid, &kSoftplus, &kSoftplusGrad,
-    &kRelu,      &kReluGrad,      &kLeakyRelu, &kLeakyReluGrad, &kElu,    &kEluGrad,  &kSilu,
-    &kSiluGrad,  &kGelu,          &kGeluGrad, &kGeluTanh,   &kGeluTanhGrad};
+constinit const OpDef* const kOps[] = {&kTanh,          &kTanhGrad,     &kSigmoid,  &kSigmoidGrad, &kLogSigmoid,
+                                       &kSoftplus,      &kSoftplusGrad, &kRelu,     &kReluGrad,    &kLeakyRelu,
+                                       &kLeakyReluGrad, &kElu,          &kEluGrad,  &kSilu,        &kSiluGrad,
+                                       &kGelu,          &kGeluGrad,     &kGeluTanh, &kGeluTanhGrad};
 
 Tensor activate(const OpDef& op, Tensor x) {
   detail::check_floating(op.name.data(), x);

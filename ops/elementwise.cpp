@@ -28,13 +28,15 @@ using functor::UnaryFn;
 void check_arithmetic(const char* op, const Tensor& x) {
   const DType dtype = x.dtype();
   if (!is_floating(dtype) && dtype != int64) [[unlikely]]
-    throw DtypeError(fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
+    throw DtypeError(
+        fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
 }
 
 void check_boolean(const char* op, const Tensor& x) {
   if (x.dtype() != boolean) [[unlikely]]
-    throw DtypeError(fmt::format("[{}] got {}; expected bool. Compare it (not_equal(x, zeros_like(x))) or use cast(x, boolean).",
-                                 op, describe(x)));
+    throw DtypeError(
+        fmt::format("[{}] got {}; expected bool. Compare it (not_equal(x, zeros_like(x))) or use cast(x, boolean).", op,
+                    describe(x)));
 }
 
 Tensor apply_unary(const OpDef& op, Tensor x) {
@@ -65,9 +67,9 @@ Tensor apply_binary_floating(const OpDef& op, Tensor a, Tensor b) {
 constinit const OpDef kNeg =
     unary_op<[](const Rule&, const Tensor& t) { return neg(t); }>("neg", cpu::unary<UnaryFn::neg>, {});
 
-constinit const OpDef kSub = binary_op<[](const Rule&, const Tensor& t) { return t; },
-                                       [](const Rule&, const Tensor& t) { return neg(t); }>(
-    "sub", cpu::binary<BinaryFn::sub>, {});
+constinit const OpDef kSub =
+    binary_op<[](const Rule&, const Tensor& t) { return t; }, [](const Rule&, const Tensor& t) { return neg(t); }>(
+        "sub", cpu::binary<BinaryFn::sub>, {});
 
 constinit const OpDef kMul = binary_op<[](const Rule& r, const Tensor& t) { return mul(t, r.input(1)); },
                                        [](const Rule& r, const Tensor& t) { return mul(t, r.input(0)); }>(
@@ -154,8 +156,9 @@ constinit const OpDef kExpm1 =
         "expm1", cpu::unary<UnaryFn::expm1>, {.output = Save::data});
 constinit const OpDef kLog = unary_op<[](const Rule& r, const Tensor& t) { return div(t, r.input(0)); }>(
     "log", cpu::unary<UnaryFn::log>, {.x = Save::data});
-constinit const OpDef kLog1p = unary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(0)); }>(
-    "log1p", cpu::unary<UnaryFn::log1p>, {.x = Save::data});
+constinit const OpDef kLog1p =
+    unary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(0)); }>(
+        "log1p", cpu::unary<UnaryFn::log1p>, {.x = Save::data});
 constinit const OpDef kSin = unary_op<[](const Rule& r, const Tensor& t) { return detail::sin_grad(t, r.input(0)); }>(
     "sin", cpu::unary<UnaryFn::sin>, {.x = Save::data});
 constinit const OpDef kCos = unary_op<[](const Rule& r, const Tensor& t) { return detail::cos_grad(t, r.input(0)); }>(
@@ -204,13 +207,13 @@ constinit const OpDef kCosGrad =
         "cos_grad", cpu::binary<BinaryFn::cos_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kErfGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::erf_grad(t, r.input(1)); },
-              [](const Rule& r, const Tensor& t) {
-                return mul(t, affine(mul(r.output(), r.input(1)), -2.0, 0.0));
-              }>("erf_grad", cpu::binary<BinaryFn::erf_grad>, {.y = Save::data, .output = Save::data});
+              [](const Rule& r, const Tensor& t) { return mul(t, affine(mul(r.output(), r.input(1)), -2.0, 0.0)); }>(
+        "erf_grad", cpu::binary<BinaryFn::erf_grad>, {.y = Save::data, .output = Save::data});
 constinit const OpDef kClipGrad = binary_op<[](const Rule& r, const Tensor& t) {
   const functor::Params& bounds = r.attrs<ParamAttrs>().params;
   return detail::clip_grad(t, r.input(1), bounds.a, bounds.b);
-}, kZero>("clip_grad", cpu::binary<BinaryFn::clip_grad>, {.y = Save::data});
+},
+                                            kZero>("clip_grad", cpu::binary<BinaryFn::clip_grad>, {.y = Save::data});
 
 // --- comparison and selection: definitions ----------------------------------------------------------------------------------
 
@@ -263,13 +266,13 @@ constinit const OpDef kCast = {
 constinit const OpDef kCastConstant = constant_op("cast_constant", cpu::cast);
 
 constinit const OpDef* const kOps[] = {
-    &kNeg,        &kSub,        &kMul,          &kDiv,       &kPow,        &kPowScalar, &kMaximum,    &kMinimum,
-    &kAbs,        &kReciprocal, &kSquare,       &kSqrt,      &kRsqrt,      &kClip,      &kSign,       &kFloor,
-    &kCeil,       &kRound,      &kExp,          &kExpm1,     &kLog,        &kLog1p,     &kSin,        &kCos,
-    &kErf,        &kAbsGrad,    &kSquareGrad,   &kReciprocalGrad, &kSqrtGrad, &kRsqrtGrad, &kExpm1Grad, &kLog1pGrad,
-    &kSinGrad,    &kCosGrad,    &kErfGrad,      &kClipGrad,  &kEqual,      &kNotEqual,  &kLess,       &kLessEqual,
-    &kGreater,    &kGreaterEqual, &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kIsFinite,  &kWhere,      &kCast,
-    &kCastConstant};
+    &kNeg,        &kSub,       &kMul,        &kDiv,       &kPow,       &kPowScalar,  &kMaximum,
+    &kMinimum,    &kAbs,       &kReciprocal, &kSquare,    &kSqrt,      &kRsqrt,      &kClip,
+    &kSign,       &kFloor,     &kCeil,       &kRound,     &kExp,       &kExpm1,      &kLog,
+    &kLog1p,      &kSin,       &kCos,        &kErf,       &kAbsGrad,   &kSquareGrad, &kReciprocalGrad,
+    &kSqrtGrad,   &kRsqrtGrad, &kExpm1Grad,  &kLog1pGrad, &kSinGrad,   &kCosGrad,    &kErfGrad,
+    &kClipGrad,   &kEqual,     &kNotEqual,   &kLess,      &kLessEqual, &kGreater,    &kGreaterEqual,
+    &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kIsFinite,  &kWhere,     &kCast,       &kCastConstant};
 
 }  // namespace
 
@@ -278,7 +281,9 @@ OpList elementwise_ops() { return kOps; }
 
 Tensor abs_grad(Tensor g, Tensor x) { return apply_binary_floating(kAbsGrad, std::move(g), std::move(x)); }
 Tensor square_grad(Tensor g, Tensor x) { return apply_binary_floating(kSquareGrad, std::move(g), std::move(x)); }
-Tensor reciprocal_grad(Tensor g, Tensor y) { return apply_binary_floating(kReciprocalGrad, std::move(g), std::move(y)); }
+Tensor reciprocal_grad(Tensor g, Tensor y) {
+  return apply_binary_floating(kReciprocalGrad, std::move(g), std::move(y));
+}
 Tensor sqrt_grad(Tensor g, Tensor y) { return apply_binary_floating(kSqrtGrad, std::move(g), std::move(y)); }
 Tensor rsqrt_grad(Tensor g, Tensor y) { return apply_binary_floating(kRsqrtGrad, std::move(g), std::move(y)); }
 Tensor expm1_grad(Tensor g, Tensor y) { return apply_binary_floating(kExpm1Grad, std::move(g), std::move(y)); }
@@ -326,9 +331,10 @@ Tensor clip(Tensor x, double low, double high) {
   check_arithmetic("clip", x);
   if (!(low <= high))
     throw ValueError(fmt::format("[clip] got bounds {} and {}; expected low <= high, neither of them NaN.", low, high));
-  if (x.dtype() == int64 && ((std::isfinite(low) && low != std::trunc(low)) || (std::isfinite(high) && high != std::trunc(high))))
-    throw DtypeError(fmt::format("[clip] got bounds {} and {} for {}; expected integers. Use cast(x, float64).", low, high,
-                                 describe(x)));
+  if (x.dtype() == int64 &&
+      ((std::isfinite(low) && low != std::trunc(low)) || (std::isfinite(high) && high != std::trunc(high))))
+    throw DtypeError(fmt::format("[clip] got bounds {} and {} for {}; expected integers. Use cast(x, float64).", low,
+                                 high, describe(x)));
   const ParamAttrs attrs(low, high);
   return apply1(kClip, &attrs, std::move(x));
 }

@@ -62,8 +62,10 @@ void check_labels(const Tensor& labels, std::int64_t classes) {
   const auto* values = engine::ptr<std::int64_t>(dense);
   for (std::int64_t i = 0; i < dense.numel(); ++i)
     if (values[i] < 0 || values[i] >= classes)
-      throw ValueError(fmt::format("[cross_entropy] got label {} at position {}; expected 0 <= label < {}, the last extent of "
-                                   "the logits.", values[i], i, classes));
+      throw ValueError(
+          fmt::format("[cross_entropy] got label {} at position {}; expected 0 <= label < {}, the last extent of "
+                      "the logits.",
+                      values[i], i, classes));
 }
 
 }  // namespace
@@ -79,16 +81,18 @@ Tensor cross_entropy_grad(Tensor logits, Tensor labels) {
 Tensor cross_entropy(Tensor logits, Tensor labels) {
   detail::check_floating("cross_entropy", logits);
   if (labels.dtype() != int64)
-    throw DtypeError(fmt::format("[cross_entropy] got labels {}; expected int64 class numbers. Use cast(labels, int64).",
-                                 describe(labels)));
+    throw DtypeError(fmt::format(
+        "[cross_entropy] got labels {}; expected int64 class numbers. Use cast(labels, int64).", describe(labels)));
   Shape rows = logits.shape();
   if (rows.empty())
     throw ShapeError("[cross_entropy] got 0-d logits; expected (..., C): one score per class on the last axis.");
   const std::int64_t classes = rows.back();
   rows.pop_back();
   if (!(labels.shape() == rows))
-    throw ShapeError(fmt::format("[cross_entropy] got logits {} and labels {}; expected labels of shape {}, one per row of the "
-                                 "logits.", to_string(logits.shape()), to_string(labels.shape()), to_string(rows)));
+    throw ShapeError(
+        fmt::format("[cross_entropy] got logits {} and labels {}; expected labels of shape {}, one per row of the "
+                    "logits.",
+                    to_string(logits.shape()), to_string(labels.shape()), to_string(rows)));
   check_labels(labels, classes);
   const std::int64_t n = rows.product();
   return apply1(kCrossEntropy, nullptr, reshape(std::move(logits), {n, classes}), reshape(std::move(labels), {n}));
@@ -97,8 +101,9 @@ Tensor cross_entropy(Tensor logits, Tensor labels) {
 Tensor mse_loss(Tensor prediction, Tensor target) {
   detail::check_floating("mse_loss", prediction);
   if (!(prediction.shape() == target.shape()))  // (N) against (N, 1) would broadcast to (N, N) and train on nonsense
-    throw ShapeError(fmt::format("[mse_loss] got shapes {} and {}; expected the same shape. Use reshape or broadcast_to.",
-                                 to_string(prediction.shape()), to_string(target.shape())));
+    throw ShapeError(
+        fmt::format("[mse_loss] got shapes {} and {}; expected the same shape. Use reshape or broadcast_to.",
+                    to_string(prediction.shape()), to_string(target.shape())));
   return mean(square(sub(std::move(prediction), std::move(target))));
 }
 

@@ -27,8 +27,9 @@ Tensor draw(const OpDef& op, const RandomAttrs& attrs) { return std::move(apply(
 
 RandomAttrs attrs_for(const char* op, Key key, const Shape& shape, TensorOptions options) {
   if (!is_floating(options.dtype))
-    throw DtypeError(fmt::format("[{}] got dtype {}; expected float32 or float64. Use randint for integers, or cast(x, dtype).",
-                                 op, to_string(options.dtype)));
+    throw DtypeError(
+        fmt::format("[{}] got dtype {}; expected float32 or float64. Use randint for integers, or cast(x, dtype).", op,
+                    to_string(options.dtype)));
   RandomAttrs attrs;
   attrs.key = key;
   attrs.shape = shape;
@@ -68,7 +69,8 @@ Tensor normal(Key key, const Shape& shape, double mean, double stddev, TensorOpt
 Tensor truncated_normal(Key key, const Shape& shape, double bound, double stddev, TensorOptions options) {
   RandomAttrs attrs = attrs_for("truncated_normal", key, shape, options);
   if (!(bound > 0.0))
-    throw ValueError(fmt::format("[truncated_normal] got bound {}; expected a number > 0 of standard deviations.", bound));
+    throw ValueError(
+        fmt::format("[truncated_normal] got bound {}; expected a number > 0 of standard deviations.", bound));
   check_stddev("truncated_normal", stddev);
   attrs.a = bound;
   attrs.b = stddev;
@@ -76,7 +78,8 @@ Tensor truncated_normal(Key key, const Shape& shape, double bound, double stddev
 }
 
 Tensor bernoulli(Key key, const Shape& shape, double p, Device device) {
-  if (!(p >= 0.0 && p <= 1.0)) throw ValueError(fmt::format("[bernoulli] got p = {}; expected a probability, 0 <= p <= 1.", p));
+  if (!(p >= 0.0 && p <= 1.0))
+    throw ValueError(fmt::format("[bernoulli] got p = {}; expected a probability, 0 <= p <= 1.", p));
   RandomAttrs attrs;
   attrs.key = key;
   attrs.shape = shape;
@@ -87,7 +90,8 @@ Tensor bernoulli(Key key, const Shape& shape, double p, Device device) {
 }
 
 Tensor randint(Key key, const Shape& shape, std::int64_t low, std::int64_t high, Device device) {
-  if (low >= high) throw ValueError(fmt::format("[randint] got the interval [{}, {}); expected low < high.", low, high));
+  if (low >= high)
+    throw ValueError(fmt::format("[randint] got the interval [{}, {}); expected low < high.", low, high));
   RandomAttrs attrs;
   attrs.key = key;
   attrs.shape = shape;

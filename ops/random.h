@@ -8,10 +8,12 @@
 namespace solvent {
 
 /// Uniform in [low, high). 24 (float32) or 53 (float64) random bits. @throws ValueError unless low < high, DtypeError
-SOLVENT_API Tensor uniform(Key key, const Shape& shape, double low = 0.0, double high = 1.0, TensorOptions options = {});
+SOLVENT_API Tensor uniform(Key key, const Shape& shape, double low = 0.0, double high = 1.0,
+                           TensorOptions options = {});
 /// Normal by the inverse distribution function (Wichura 1988, AS 241) of one 32-bit word (float32; |z| <= 6.4) or 52 bits
 /// (float64; |z| <= 8.3). Relative error of the quantile 1e-15, then rounded. @throws DtypeError, ValueError for stddev < 0
-SOLVENT_API Tensor normal(Key key, const Shape& shape, double mean = 0.0, double stddev = 1.0, TensorOptions options = {});
+SOLVENT_API Tensor normal(Key key, const Shape& shape, double mean = 0.0, double stddev = 1.0,
+                          TensorOptions options = {});
 /// Normal conditioned on |z| <= bound standard deviations. @throws ValueError unless bound > 0 and stddev >= 0
 SOLVENT_API Tensor truncated_normal(Key key, const Shape& shape, double bound = 2.0, double stddev = 1.0,
                                     TensorOptions options = {});

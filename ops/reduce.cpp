@@ -21,7 +21,8 @@ using detail::unary_op;
 
 void check_summable(const char* op, const Tensor& x) {
   if (!is_floating(x.dtype()) && x.dtype() != int64) [[unlikely]]
-    throw DtypeError(fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
+    throw DtypeError(
+        fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
 }
 
 // --- axes -------------------------------------------------------------------------------------------------------------------
@@ -206,18 +207,22 @@ constinit const OpDef kLayerNorm = unary_op<[](const Rule& r, const Tensor& t) {
 
 constinit const OpDef kLayerNormGrad = detail::binary_op<[](const Rule& r, const Tensor& t) {
   return detail::layer_norm_grad(t, r.input(1), r.attrs<EpsAttrs>().eps);
-}, layer_norm_second>("layer_norm_grad", cpu::layer_norm_grad_rows, {.x = Save::data, .y = Save::data});
+},
+                                                         layer_norm_second>(
+    "layer_norm_grad", cpu::layer_norm_grad_rows, {.x = Save::data, .y = Save::data});
 
-constinit const OpDef* const kOps[] = {&kMaxWithArg,  &kMinWithArg, &kAll,       &kAny,          &kLogsumexp, &kSoftmax,
-                                       &kSoftmaxGrad, &kLogSoftmax, &kLayerNorm, &kLayerNormGrad};
+constinit const OpDef* const kOps[] = {&kMaxWithArg, &kMinWithArg,  &kAll,        &kAny,       &kLogsumexp,
+                                       &kSoftmax,    &kSoftmaxGrad, &kLogSoftmax, &kLayerNorm, &kLayerNormGrad};
 
 ValueAndIndex extreme(const OpDef& op, const char* name, Tensor x, std::int64_t axis, bool keepdims) {
   check_summable(name, x);
   const int a = normalise_axis(name, axis, x.rank());
   const Shape shape = x.shape();
   if (shape[a] == 0)
-    throw ShapeError(fmt::format("[{}] got shape {} and axis {}, which is empty and has no extreme value; expected at least "
-                                 "one element there.", name, to_string(shape), axis));
+    throw ShapeError(
+        fmt::format("[{}] got shape {} and axis {}, which is empty and has no extreme value; expected at least "
+                    "one element there.",
+                    name, to_string(shape), axis));
   const AxisAttrs attrs(a - shape.rank());
   Tensor in[] = {std::move(x)};
   TensorVec out = apply(op, in, &attrs);
@@ -233,7 +238,8 @@ Tensor flattened(Tensor x) {
 
 Tensor truth_of(const OpDef& op, const Tensor& x) {
   if (x.dtype() != boolean)
-    throw DtypeError(fmt::format("[{}] got {}; expected bool. Compare it first, or use cast(x, boolean).", op.name, describe(x)));
+    throw DtypeError(
+        fmt::format("[{}] got {}; expected bool. Compare it first, or use cast(x, boolean).", op.name, describe(x)));
   return apply1(op, nullptr, x);
 }
 
@@ -321,7 +327,8 @@ Tensor softmax(Tensor x, std::int64_t axis) { return along(kSoftmax, nullptr, st
 Tensor log_softmax(Tensor x, std::int64_t axis) { return along(kLogSoftmax, nullptr, std::move(x), axis); }
 
 Tensor layer_norm(Tensor x, double eps) {
-  if (!(eps >= 0.0)) throw ValueError(fmt::format("[layer_norm] got eps {}; expected a number >= 0, such as 1e-5.", eps));
+  if (!(eps >= 0.0))
+    throw ValueError(fmt::format("[layer_norm] got eps {}; expected a number >= 0, such as 1e-5.", eps));
   const EpsAttrs attrs(eps);
   return along(kLayerNorm, &attrs, std::move(x), -1);
 }

@@ -16,7 +16,8 @@
 #define HWY_TARGET_INCLUDE "solvent/core/cpu/gemm_kernels.cpp"
 // Arrays of vectors need a size known at compile time, which SVE and RISC-V lack. SSSE3 and SSE4 machines (no FMA) are
 // too rare to pay for their compile time; AVX3_DL adds nothing to AVX3 here.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
@@ -109,8 +110,8 @@ HWY_INLINE void tile(const GemmCall<T>& call, std::int64_t i, std::int64_t j, co
 }
 
 template <int VECS, bool TAIL, class T>
-HWY_INLINE void tile_rows(const GemmCall<T>& call, int rows, std::int64_t i, std::int64_t j, const T* b, std::int64_t ldb,
-                          std::int64_t last) {
+HWY_INLINE void tile_rows(const GemmCall<T>& call, int rows, std::int64_t i, std::int64_t j, const T* b,
+                          std::int64_t ldb, std::int64_t last) {
   switch (rows) {
     case 1: return tile<1, VECS, TAIL>(call, i, j, b, ldb, last);
     case 2: return tile<2, VECS, TAIL>(call, i, j, b, ldb, last);
@@ -128,7 +129,8 @@ HWY_INLINE void tile_rows(const GemmCall<T>& call, int rows, std::int64_t i, std
 
 // All rows of the columns j .. j + width - 1, width <= 2 vectors.
 template <class T>
-HWY_NOINLINE void column_panel(const GemmCall<T>& call, std::int64_t j, std::int64_t width, const T* b, std::int64_t ldb) {
+HWY_NOINLINE void column_panel(const GemmCall<T>& call, std::int64_t j, std::int64_t width, const T* b,
+                               std::int64_t ldb) {
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   const int vectors = width > lanes ? 2 : 1;
   const std::int64_t last = width - (vectors - 1) * lanes;
@@ -344,12 +346,13 @@ HWY_NOINLINE void batch_shared_packed(const GemmCall<T>& first, std::int64_t str
   const std::int64_t panel = 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   pack(first.b, first.b_row, first.b_col, first.k, first.n, panel, packed);
   GemmCall<T> call = first;
-  for (std::int64_t i = 0; i < batch; ++i, call.a += stride_a, call.c += stride_c) gemm_packed_panels(call, packed, panel);
+  for (std::int64_t i = 0; i < batch; ++i, call.a += stride_a, call.c += stride_c)
+    gemm_packed_panels(call, packed, panel);
 }
 
 template <class T>
-HWY_INLINE void gemm_batch(const GemmCall<T>& first, std::int64_t stride_a, std::int64_t stride_b, std::int64_t stride_c,
-                           std::int64_t batch) {
+HWY_INLINE void gemm_batch(const GemmCall<T>& first, std::int64_t stride_a, std::int64_t stride_b,
+                           std::int64_t stride_c, std::int64_t batch) {
   const std::int64_t panel = 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   const std::int64_t padded = (first.n + panel - 1) / panel * panel;
   if (batch > 1 && stride_b == 0 && first.n > 1 && !is_in_place(first) &&
@@ -377,7 +380,8 @@ void multiply_entry(const GemmCall<T>& call, const T* packed) {
 
 template <class T>
 GemmKernels<T> make_kernels() {
-  return {batch_entry<T>, pack_entry<T>, multiply_entry<T>, 2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()))};
+  return {batch_entry<T>, pack_entry<T>, multiply_entry<T>,
+          2 * static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()))};
 }
 
 GemmKernels<float> kernels_f32() { return make_kernels<float>(); }

@@ -75,7 +75,8 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) noexcept { retur
 template <class T>
 GemmCall<T> make_call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
                       std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) noexcept {
-  return {m, n, k, alpha, a, trans_a ? 1 : lda, trans_a ? lda : 1, b, trans_b ? 1 : ldb, trans_b ? ldb : 1, beta, c, ldc};
+  return {m,    n, k,  alpha, a, trans_a ? 1 : lda, trans_a ? lda : 1, b, trans_b ? 1 : ldb, trans_b ? ldb : 1,
+          beta, c, ldc};
 }
 
 // C = beta * C without reading C when beta is 0 (it may be uninitialised memory full of NaN).
@@ -256,7 +257,8 @@ bool is_blas_wanted() noexcept {
 
 // False if BLAS may not, cannot or need not be used for this call.
 template <class T>
-bool try_blas(bool trans_a, bool trans_b, const GemmCall<T>& call, std::int64_t lda, std::int64_t ldb, double work) noexcept {
+bool try_blas(bool trans_a, bool trans_b, const GemmCall<T>& call, std::int64_t lda, std::int64_t ldb,
+              double work) noexcept {
   constexpr std::int64_t kMax = std::numeric_limits<int>::max();
   constexpr double kLeastWork = 64.0 * 64 * 64;
   if (!is_blas_wanted() || work < kLeastWork || in_parallel_region()) return false;
@@ -277,8 +279,8 @@ double work_of(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
 }  // namespace
 
 template <class T>
-void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a, std::int64_t lda,
-          const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) noexcept {
+void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
+          std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) noexcept {
   if (m <= 0 || n <= 0) return;
   if (k <= 0 || alpha == T{0}) return scale(m, n, beta, c, ldc);
   const GemmCall<T> call = make_call(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -291,8 +293,8 @@ void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
 
 template <class T>
 void gemm_batched(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
-                  std::int64_t lda, std::int64_t stride_a, const T* b, std::int64_t ldb, std::int64_t stride_b, T beta, T* c,
-                  std::int64_t ldc, std::int64_t stride_c, std::int64_t batch) noexcept {
+                  std::int64_t lda, std::int64_t stride_a, const T* b, std::int64_t ldb, std::int64_t stride_b, T beta,
+                  T* c, std::int64_t ldc, std::int64_t stride_c, std::int64_t batch) noexcept {
   if (batch <= 0 || m <= 0 || n <= 0) return;
   // A shared right operand and rows that follow each other: one product with batch * m rows.
   if (batch == 1 || (stride_b == 0 && !trans_a && stride_a == m * lda && stride_c == m * ldc))
@@ -314,11 +316,11 @@ void gemm_batched(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, st
   });
 }
 
-#define SOLVENT_INSTANTIATE(T)                                                                                            \
-  template SOLVENT_API void gemm<T>(bool, bool, std::int64_t, std::int64_t, std::int64_t, T, const T*, std::int64_t,      \
-                                    const T*, std::int64_t, T, T*, std::int64_t) noexcept;                                \
-  template SOLVENT_API void gemm_batched<T>(bool, bool, std::int64_t, std::int64_t, std::int64_t, T, const T*,            \
-                                            std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t, T, T*,      \
+#define SOLVENT_INSTANTIATE(T)                                                                                       \
+  template SOLVENT_API void gemm<T>(bool, bool, std::int64_t, std::int64_t, std::int64_t, T, const T*, std::int64_t, \
+                                    const T*, std::int64_t, T, T*, std::int64_t) noexcept;                           \
+  template SOLVENT_API void gemm_batched<T>(bool, bool, std::int64_t, std::int64_t, std::int64_t, T, const T*,       \
+                                            std::int64_t, std::int64_t, const T*, std::int64_t, std::int64_t, T, T*, \
                                             std::int64_t, std::int64_t, std::int64_t) noexcept;
 SOLVENT_INSTANTIATE(float)
 SOLVENT_INSTANTIATE(double)

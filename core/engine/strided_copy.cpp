@@ -141,8 +141,8 @@ void copy_runs(Axes outer, const Axis& inner, const T* src, T* dst) noexcept {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t first = piece * kPiece;
       const std::int64_t n = std::min(kPiece, inner.extent - first);
-      copy_run(reinterpret_cast<std::byte*>(dst + run.dst + first), reinterpret_cast<const std::byte*>(src + run.src + first),
-               static_cast<std::size_t>(n) * sizeof(T));
+      copy_run(reinterpret_cast<std::byte*>(dst + run.dst + first),
+               reinterpret_cast<const std::byte*>(src + run.src + first), static_cast<std::size_t>(n) * sizeof(T));
       if (++piece == pieces) {
         piece = 0;
         run.next();
@@ -283,8 +283,8 @@ void transpose_to_buffer(const T* src, std::int64_t src_stride, T* to, std::int6
 // Through a buffer, so that each line of `src` is read at once and each line of `dst` written at once: with strides that
 // are large powers of two all rows of a tile share a few cache sets, and lines would be evicted half used.
 template <class T>
-void transpose_tile(const T* src, std::int64_t src_stride, T* dst, std::int64_t dst_stride, std::int64_t h, std::int64_t w,
-                    std::int64_t ahead, bool stream) noexcept {
+void transpose_tile(const T* src, std::int64_t src_stride, T* dst, std::int64_t dst_stride, std::int64_t h,
+                    std::int64_t w, std::int64_t ahead, bool stream) noexcept {
   if (dst_stride == w && !stream) return transpose_to_buffer(src, src_stride, dst, h, w, ahead);
   alignas(64) T buffer[kTileBytes / sizeof(T)];
   transpose_to_buffer(src, src_stride, buffer, h, w, ahead);
@@ -315,9 +315,10 @@ void copy_transposed(Axes outer, const Axis& unit, const Axis& inner, const T* s
   const bool is_wide = h * size >= kEdgeBytes && width * size >= kEdgeBytes;
   const std::int64_t rows = (unit.extent + h - 1) / h;
   const std::int64_t columns = (inner.extent + width - 1) / width;
-  const bool lines = reinterpret_cast<std::uintptr_t>(dst) % 64 == 0 && width * size % 64 == 0 &&
-                     inner.extent * size % 64 == 0 && unit.dst * size % 64 == 0 &&
-                     std::all_of(outer.axis, outer.axis + outer.rank, [&](const Axis& a) { return a.dst * size % 64 == 0; });
+  const bool lines =
+      reinterpret_cast<std::uintptr_t>(dst) % 64 == 0 && width * size % 64 == 0 && inner.extent * size % 64 == 0 &&
+      unit.dst * size % 64 == 0 &&
+      std::all_of(outer.axis, outer.axis + outer.rank, [&](const Axis& a) { return a.dst * size % 64 == 0; });
   const bool stream = lines && total * size >= kStreamBytes;
   const std::int64_t grain = std::max<std::int64_t>(1, kGrainBytes / size / (h * width));
   parallel_for(outer.total() * rows * columns, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -327,7 +328,8 @@ void copy_transposed(Axes outer, const Axis& unit, const Axis& inner, const T* s
       const std::int64_t i = tile % rows * h;
       const std::int64_t j = tile / rows * width;
       transpose_tile(src + plane.src + i + j * inner.src, inner.src, dst + plane.dst + i * unit.dst + j, unit.dst,
-                     std::min(h, unit.extent - i), std::min(width, inner.extent - j), is_wide && i + h < unit.extent ? h : 0, stream);
+                     std::min(h, unit.extent - i), std::min(width, inner.extent - j),
+                     is_wide && i + h < unit.extent ? h : 0, stream);
       if (++tile == rows * columns) {
         tile = 0;
         plane.next();
@@ -360,8 +362,8 @@ void copy_elements(const Axes& axes, const T* src, T* dst) noexcept {
 
 }  // namespace
 
-void strided_copy(const Shape& shape, std::size_t element, const std::byte* src, const Strides& src_strides, std::byte* dst,
-                  const Strides& dst_strides) noexcept {
+void strided_copy(const Shape& shape, std::size_t element, const std::byte* src, const Strides& src_strides,
+                  std::byte* dst, const Strides& dst_strides) noexcept {
   if (shape.product() == 0) return;
   const Axes axes = sorted_axes(shape, src_strides, dst_strides);
   const auto run = [&]<class T>(T) { copy_elements(axes, reinterpret_cast<const T*>(src), reinterpret_cast<T*>(dst)); };

@@ -30,8 +30,8 @@ std::size_t checked_bytes(const Shape& shape, DType dtype) {
   std::int64_t bytes = 0;
   overflow |= __builtin_mul_overflow(numel, static_cast<std::int64_t>(size_of(dtype)), &bytes);
   if (overflow)
-    throw ShapeError(fmt::format("[tensor] got shape {} of {}; expected less than 2^63 bytes.", to_string(shape),
-                                 to_string(dtype)));
+    throw ShapeError(
+        fmt::format("[tensor] got shape {} of {}; expected less than 2^63 bytes.", to_string(shape), to_string(dtype)));
   return static_cast<std::size_t>(bytes);
 }
 
@@ -156,7 +156,8 @@ void copy_into(const Tensor& src, Tensor& dst) {
   const TensorImpl& from = *src.impl();
   const TensorImpl& to = *dst.impl();
   const std::size_t size = size_of(from.dtype);
-  strided_copy(from.shape, size, static_cast<const std::byte*>(from.storage->data) + from.offset * static_cast<std::int64_t>(size),
+  strided_copy(from.shape, size,
+               static_cast<const std::byte*>(from.storage->data) + from.offset * static_cast<std::int64_t>(size),
                from.strides, static_cast<std::byte*>(to.storage->data) + to.offset * static_cast<std::int64_t>(size),
                to.strides);
 }

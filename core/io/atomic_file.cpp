@@ -1,12 +1,12 @@
 #include "solvent/core/io/atomic_file.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
@@ -26,7 +26,8 @@ const char* advice(int error) {
   switch (error) {
     case ENOSPC:
     case EDQUOT: return "free some space or choose another folder; the previous file, if any, is unchanged";
-    case EFBIG: return "the file size limit of this process or file system is too small; the previous file is unchanged";
+    case EFBIG:
+      return "the file size limit of this process or file system is too small; the previous file is unchanged";
     case ENOENT: return "create the folder first";
     case EACCES:
     case EPERM:
@@ -65,8 +66,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::fail(const char* action, int error) const {
-  throw IoError(
-      fmt::format("[write_file] cannot {} '{}': {}; {}", action, path_, std::strerror(error), advice(error)));
+  throw IoError(fmt::format("[write_file] cannot {} '{}': {}; {}", action, path_, std::strerror(error), advice(error)));
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {

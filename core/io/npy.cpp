@@ -83,7 +83,8 @@ class HeaderParser {
 
  private:
   void skip_space() {
-    while (!rest_.empty() && (rest_.front() == ' ' || rest_.front() == '\n' || rest_.front() == '\t')) rest_.remove_prefix(1);
+    while (!rest_.empty() && (rest_.front() == ' ' || rest_.front() == '\n' || rest_.front() == '\t'))
+      rest_.remove_prefix(1);
   }
   bool accept(char c) {
     skip_space();
@@ -92,12 +93,15 @@ class HeaderParser {
     return true;
   }
   void expect(char c) {
-    if (!accept(c)) file_.fail(fmt::format("the header is not a valid dictionary: expected '{}' before '{}'", c, rest_.substr(0, 20)));
+    if (!accept(c))
+      file_.fail(
+          fmt::format("the header is not a valid dictionary: expected '{}' before '{}'", c, rest_.substr(0, 20)));
   }
   std::string_view quoted() {
     skip_space();
     if (rest_.empty() || (rest_.front() != '\'' && rest_.front() != '"'))
-      file_.fail(fmt::format("the header is not a valid dictionary: expected a string before '{}'", rest_.substr(0, 20)));
+      file_.fail(
+          fmt::format("the header is not a valid dictionary: expected a string before '{}'", rest_.substr(0, 20)));
     const char quote = rest_.front();
     const std::size_t end = rest_.find(quote, 1);
     if (end == std::string_view::npos) file_.fail("the header has a string without end");
@@ -115,9 +119,10 @@ class HeaderParser {
           (name[0] == '<' || name[0] == '=' || name[0] == '|' || (is_byte && name[0] == '>')))
         return entry.dtype;
     }
-    file_.fail(fmt::format("has dtype '{}'; Solvent reads little-endian f4, f8, i8, b1 and u1. Convert it in Python with "
-                           "astype",
-                           name));
+    file_.fail(
+        fmt::format("has dtype '{}'; Solvent reads little-endian f4, f8, i8, b1 and u1. Convert it in Python with "
+                    "astype",
+                    name));
   }
   bool boolean() {
     skip_space();
@@ -138,9 +143,11 @@ class HeaderParser {
       std::int64_t extent = -1;
       const auto [stop, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), extent);
       if (error != std::errc{} || extent < 0)
-        file_.fail(fmt::format("'shape' has an extent that is not a whole number of at least 0 before '{}'", rest_.substr(0, 20)));
+        file_.fail(fmt::format("'shape' has an extent that is not a whole number of at least 0 before '{}'",
+                               rest_.substr(0, 20)));
       rest_.remove_prefix(static_cast<std::size_t>(stop - rest_.data()));
-      if (result.rank() == kMaxRank) file_.fail(fmt::format("has more than {} axes, the most Solvent supports", kMaxRank));
+      if (result.rank() == kMaxRank)
+        file_.fail(fmt::format("has more than {} axes, the most Solvent supports", kMaxRank));
       result.push_back(extent);
       if (!accept(',')) {
         expect(')');
@@ -179,7 +186,8 @@ Tensor reverse_axes(const Tensor& t) {
 void save_npy(const std::string& path, const Tensor& t) {
   const Tensor dense = detail::host_contiguous("save_npy", t);
   std::string shape = to_string(t.shape());  // Python's syntax, including "(3,)" and "()"
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}", descr_of(t.dtype()), shape);
+  std::string header =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}", descr_of(t.dtype()), shape);
   const std::uint64_t unpadded = kMagic.size() + 4 + header.size() + 1;
   header.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');
   header += '\n';
@@ -201,7 +209,8 @@ Tensor load_npy(const std::string& path) {
   if (file.size() < kVersion1Start)
     file.fail(fmt::format("has {} bytes; an npy file has at least {}", file.size(), kVersion1Start));
   file.read(0, start.data(), std::min<std::uint64_t>(file.size(), start.size()));
-  if (std::memcmp(start.data(), kMagic.data(), kMagic.size()) != 0) file.fail("does not start with '\\x93NUMPY'; not an npy file");
+  if (std::memcmp(start.data(), kMagic.data(), kMagic.size()) != 0)
+    file.fail("does not start with '\\x93NUMPY'; not an npy file");
   const int version = start[6];
   if (version < 1 || version > 3) file.fail(fmt::format("has format version {}; expected 1, 2 or 3", version));
   const std::uint64_t header_start = version == 1 ? kVersion1Start : start.size();
@@ -209,7 +218,8 @@ Tensor load_npy(const std::string& path) {
   std::uint64_t length = start[8] | std::uint64_t{start[9]} << 8;
   if (version > 1) length |= std::uint64_t{start[10]} << 16 | std::uint64_t{start[11]} << 24;
   if (length > file.size() - header_start || length > kMaxHeaderBytes)
-    file.fail(fmt::format("claims a header of {} bytes but has {} bytes; the file is truncated or corrupt", length, file.size()));
+    file.fail(fmt::format("claims a header of {} bytes but has {} bytes; the file is truncated or corrupt", length,
+                          file.size()));
   std::string text(static_cast<std::size_t>(length), '\0');
   file.read(header_start, text.data(), length);
 
@@ -217,8 +227,9 @@ Tensor load_npy(const std::string& path) {
   const std::uint64_t bytes = checked_bytes(file, *header.shape, *header.dtype);
   const std::uint64_t present = file.size() - header_start - length;
   if (bytes != present)
-    file.fail(fmt::format("claims {} of shape {}, {} bytes, but has {} bytes of data; the file is {}", to_string(*header.dtype),
-                          to_string(*header.shape), bytes, present, bytes > present ? "truncated" : "corrupt"));
+    file.fail(fmt::format("claims {} of shape {}, {} bytes, but has {} bytes of data; the file is {}",
+                          to_string(*header.dtype), to_string(*header.shape), bytes, present,
+                          bytes > present ? "truncated" : "corrupt"));
   Shape stored = *header.shape;
   if (*header.fortran_order) std::reverse(stored.begin(), stored.end());
   Tensor t = engine::empty(stored, *header.dtype);

@@ -124,22 +124,25 @@ Entry read_entry(const detail::FileReader& file, const std::string& name, const 
     return dtype_name.is_string() && dtype_name.get_ref<const std::string&>() == entry.name;
   });
   if (dtype == std::end(kDTypeNames))
-    file.fail(fmt::format("tensor '{}' has dtype {}; {}. Convert it in Python first", name, dtype_name.dump(), kSupported));
+    file.fail(
+        fmt::format("tensor '{}' has dtype {}; {}. Convert it in Python first", name, dtype_name.dump(), kSupported));
   std::uint64_t bytes = 0;
   Shape shape = read_shape(file, name, field("shape"), size_of(dtype->dtype), bytes);
 
   const Json& offsets = field("data_offsets");
-  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+      !offsets[1].is_number_unsigned())
     file.fail(fmt::format("tensor '{}' has no pair 'data_offsets' of whole numbers", name));
   const auto begin = offsets[0].get<std::uint64_t>();
   const auto end = offsets[1].get<std::uint64_t>();
   if (begin > end || end > data_bytes)
-    file.fail(fmt::format("tensor '{}' has data_offsets [{}, {}] outside the {} bytes of data; the file is truncated or "
-                          "corrupt",
-                          name, begin, end, data_bytes));
+    file.fail(
+        fmt::format("tensor '{}' has data_offsets [{}, {}] outside the {} bytes of data; the file is truncated or "
+                    "corrupt",
+                    name, begin, end, data_bytes));
   if (end - begin != bytes)
-    file.fail(fmt::format("tensor '{}' has {} bytes of data but {} of shape {} needs {}", name, end - begin, dtype->name,
-                          to_string(shape), bytes));
+    file.fail(fmt::format("tensor '{}' has {} bytes of data but {} of shape {} needs {}", name, end - begin,
+                          dtype->name, to_string(shape), bytes));
   return {name, dtype->dtype, shape, begin, end};
 }
 
@@ -147,17 +150,19 @@ void check_layout(const detail::FileReader& file, const std::vector<Entry>& entr
   std::uint64_t position = 0;
   for (const Entry& entry : entries) {
     if (entry.begin < position)
-      file.fail(fmt::format("the data of tensor '{}' overlap those of another ({} < {})", entry.name, entry.begin, position));
+      file.fail(
+          fmt::format("the data of tensor '{}' overlap those of another ({} < {})", entry.name, entry.begin, position));
     if (entry.begin > position)
-      file.fail(fmt::format("{} bytes before the data of tensor '{}' belong to no tensor", entry.begin - position, entry.name));
+      file.fail(fmt::format("{} bytes before the data of tensor '{}' belong to no tensor", entry.begin - position,
+                            entry.name));
     position = entry.end;
   }
   if (position != data_bytes)
     file.fail(fmt::format("{} bytes at the end belong to no tensor; the file is corrupt", data_bytes - position));
 }
 
-std::string make_header(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::vector<std::size_t>& order,
-                        const std::map<std::string, std::string>& metadata) {
+std::string make_header(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                        const std::vector<std::size_t>& order, const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::uint64_t position = 0;
@@ -173,8 +178,8 @@ std::string make_header(const std::vector<std::pair<std::string, Tensor>>& tenso
   try {
     text = header.dump();
   } catch (const nlohmann::json::exception& e) {
-    throw ValueError(fmt::format("[save_safetensors] a name or metadata text is not valid UTF-8 ({}); expected UTF-8.",
-                                 e.what()));
+    throw ValueError(
+        fmt::format("[save_safetensors] a name or metadata text is not valid UTF-8 ({}); expected UTF-8.", e.what()));
   }
   text.append((8 - text.size() % 8) % 8, ' ');  // data start at a multiple of 8
   return text;
@@ -222,8 +227,9 @@ SafetensorsFile load_safetensors(const std::string& path) {
   std::uint64_t length = 0;
   file.read(0, &length, sizeof length);
   if (length > file.size() - kLengthBytes)
-    file.fail(fmt::format("claims a header of {} bytes but has {} bytes; the file is truncated or not a safetensors file",
-                          length, file.size()));
+    file.fail(
+        fmt::format("claims a header of {} bytes but has {} bytes; the file is truncated or not a safetensors file",
+                    length, file.size()));
   if (length > kMaxHeaderBytes)
     file.fail(fmt::format("claims a header of {} bytes; expected at most {}", length, kMaxHeaderBytes));
   std::string text(static_cast<std::size_t>(length), '\0');
@@ -249,7 +255,8 @@ SafetensorsFile load_safetensors(const std::string& path) {
     Tensor t = engine::empty(entry.shape, entry.dtype);
     auto* const bytes = static_cast<std::uint8_t*>(t.impl()->storage->data);
     file.read(data_start + entry.begin, bytes, entry.end - entry.begin);
-    if (entry.dtype == DType::boolean && std::any_of(bytes, bytes + (entry.end - entry.begin), [](auto b) { return b > 1; }))
+    if (entry.dtype == DType::boolean &&
+        std::any_of(bytes, bytes + (entry.end - entry.begin), [](auto b) { return b > 1; }))
       file.fail(fmt::format("tensor '{}' is BOOL but has bytes other than 0 and 1", entry.name));
     result.tensors.emplace_back(entry.name, std::move(t));
   }

@@ -19,9 +19,7 @@ namespace {
 constexpr int kUsageError = 2;
 
 // Names that occur in the table of operations of the tests, sorted; the test gate proves that each has an entry there.
-bool is_tested(std::string_view name) {
-  return std::binary_search(std::begin(kTestedOps), std::end(kTestedOps), name);
-}
+bool is_tested(std::string_view name) { return std::binary_search(std::begin(kTestedOps), std::end(kTestedOps), name); }
 
 void print_usage(std::FILE* stream) {
   std::fputs(

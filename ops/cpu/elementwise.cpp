@@ -178,8 +178,12 @@ Tensor binary_int(BinaryFn fn, Tensor& a, Tensor& b) {
 
 // --- truth values: bool tensors are bytes 0 or 1 ----------------------------------------------------------------------------------
 
-const std::uint8_t* bytes(const Tensor& t) noexcept { return reinterpret_cast<const std::uint8_t*>(engine::ptr<bool>(t)); }
-std::uint8_t* mutable_bytes(Tensor& t) noexcept { return reinterpret_cast<std::uint8_t*>(engine::mutable_ptr<bool>(t)); }
+const std::uint8_t* bytes(const Tensor& t) noexcept {
+  return reinterpret_cast<const std::uint8_t*>(engine::ptr<bool>(t));
+}
+std::uint8_t* mutable_bytes(Tensor& t) noexcept {
+  return reinterpret_cast<std::uint8_t*>(engine::mutable_ptr<bool>(t));
+}
 
 // y (bool) = kernel(a, b) with a vector loop over elements of type T.
 template <class T, class K>

@@ -205,8 +205,15 @@ class BackwardBlock {
  public:
   BackwardBlock(const GruShape& shape, const GruWeights<T>& weights, const T* xs, const T* h0, const T* hs,
                 const T* gates, const T* g_hs, const GruGradients<T>& out)
-      : s_(shape), xs_(xs), h0_(h0), hs_(hs), gates_(gates), g_hs_(g_hs), out_(out),
-        batch_(static_cast<std::size_t>(shape.B)), input_(static_cast<std::size_t>(shape.I)),
+      : s_(shape),
+        xs_(xs),
+        h0_(h0),
+        hs_(hs),
+        gates_(gates),
+        g_hs_(g_hs),
+        out_(out),
+        batch_(static_cast<std::size_t>(shape.B)),
+        input_(static_cast<std::size_t>(shape.I)),
         hidden_(static_cast<std::size_t>(shape.H)),
         w_(gates == nullptr ? pack_weights(input_, hidden_, weights, true) : empty_panels<T>(input_, hidden_)),
         hh_panels_(pack_columns(weights.w_hh, 3 * hidden_, hidden_)) {
@@ -291,7 +298,8 @@ class BackwardBlock {
       add_matrix(first.bias + kSegR * padded_, stride, tasks, 2, hidden_, padded_, out_.d_b);
       add_matrix(first.bias + kSegN * padded_, stride, tasks, 1, hidden_, padded_, out_.d_b + 2 * hidden_);
     }
-    if (out_.d_b_hn != nullptr) add_matrix(first.bias + kSegQ * padded_, stride, tasks, 1, hidden_, padded_, out_.d_b_hn);
+    if (out_.d_b_hn != nullptr)
+      add_matrix(first.bias + kSegQ * padded_, stride, tasks, 1, hidden_, padded_, out_.d_b_hn);
   }
 
  private:
@@ -400,13 +408,11 @@ class BackwardBlock {
   }
 
   /// dW_hh += [dr dz dq]^T h_prev, dW_ih += [dr dz dn]^T x, biases += column sums.
-  HWY_NOINLINE void add_weight_sums(std::size_t t0, std::size_t steps, std::size_t b0, std::size_t nb,
-                                    const Buffers& m, const WeightSums<T>& sums) const {
+  HWY_NOINLINE void add_weight_sums(std::size_t t0, std::size_t steps, std::size_t b0, std::size_t nb, const Buffers& m,
+                                    const WeightSums<T>& sums) const {
     const std::size_t rows = steps * nb;
     const auto state_row = [&](std::size_t row) { return m.h_prev + row * padded_; };
-    const auto input_row = [&](std::size_t row) {
-      return xs_ + ((t0 + row / nb) * batch_ + b0 + row % nb) * input_;
-    };
+    const auto input_row = [&](std::size_t row) { return xs_ + ((t0 + row / nb) * batch_ + b0 + row % nb) * input_; };
     if (out_.d_w_hh != nullptr) add_products(m, rows, hidden_, kSegQ, state_row, sums.hh, hidden_width());
     if (out_.d_w_ih != nullptr) add_products(m, rows, input_, kSegN, input_row, sums.ih, input_width());
     if (out_.d_b == nullptr && out_.d_b_hn == nullptr) return;
@@ -521,8 +527,8 @@ void backward_f32(const GruShape& s, const GruWeights<float>& w, const float* xs
                   const float* gates, const float* g_hs, const GruGradients<float>& out) {
   backward(s, w, xs, h0, hs, gates, g_hs, out);
 }
-void backward_f64(const GruShape& s, const GruWeights<double>& w, const double* xs, const double* h0,
-                  const double* hs, const double* gates, const double* g_hs, const GruGradients<double>& out) {
+void backward_f64(const GruShape& s, const GruWeights<double>& w, const double* xs, const double* h0, const double* hs,
+                  const double* gates, const double* g_hs, const GruGradients<double>& out) {
   backward(s, w, xs, h0, hs, gates, g_hs, out);
 }
 

@@ -60,8 +60,8 @@ inline std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + m
 template <class T>
 struct GruPanels {
   std::size_t input = 0, hidden = 0;
-  std::size_t panels = 0;   // ceil(hidden / lanes)
-  std::size_t padded = 0;   // panels * lanes
+  std::size_t panels = 0;  // ceil(hidden / lanes)
+  std::size_t padded = 0;  // panels * lanes
   AlignedArray<T> memory;
   const T* ih = nullptr;    // [panel][i][3][N]
   const T* hh = nullptr;    // [panel][k][3][N]
@@ -152,8 +152,7 @@ HWY_INLINE void apply_gates(D d, const V* r_sum, const V* z_sum, const V* q_sum,
 /// Input projection of kRows consecutive rows for one panel: xw[row][panel][3][N].
 template <std::size_t kRows, class D, class T = hn::TFromD<D>>
 HWY_INLINE void project_tile(D d, const T* HWY_RESTRICT panel, const T* HWY_RESTRICT bias, std::size_t input,
-                             const T* HWY_RESTRICT x, std::size_t x_stride, T* HWY_RESTRICT xw,
-                             std::size_t xw_stride) {
+                             const T* HWY_RESTRICT x, std::size_t x_stride, T* HWY_RESTRICT xw, std::size_t xw_stride) {
   using V = hn::Vec<D>;
   constexpr std::size_t N = kLanes<T>;
   V acc[kRows][3];
@@ -205,10 +204,10 @@ template <class T>
 struct RowIo {
   const T* h_prev;
   std::size_t h_prev_stride;
-  const T* xw;      // row stride 3 * padded
-  T* h_out;         // may be null
+  const T* xw;  // row stride 3 * padded
+  T* h_out;     // may be null
   std::size_t h_out_stride;
-  T* gates;         // may be null; r, z, n, q at distance gate_pitch
+  T* gates;  // may be null; r, z, n, q at distance gate_pitch
   std::size_t gates_stride;
   std::size_t gate_pitch;
 };

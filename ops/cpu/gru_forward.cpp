@@ -109,7 +109,13 @@ template <class T>
 class ForwardBlock {
  public:
   ForwardBlock(const GruShape& shape, const GruPanels<T>& w, const T* xs, const T* h0, T* hs, T* gates)
-      : s_(shape), w_(w), xs_(xs), h0_(h0), hs_(hs), gates_(gates), lone_(shape.B == 1 && gates == nullptr),
+      : s_(shape),
+        w_(w),
+        xs_(xs),
+        h0_(h0),
+        hs_(hs),
+        gates_(gates),
+        lone_(shape.B == 1 && gates == nullptr),
         direct_(w.padded == w.hidden) {
     // Time steps per block: about 128 KB of input projections.
     const std::size_t row_bytes = 3 * w.padded * sizeof(T);
@@ -144,7 +150,9 @@ class ForwardBlock {
   }
 
  private:
-  std::size_t row(std::size_t t, std::int64_t b) const { return t * static_cast<std::size_t>(s_.B) + static_cast<std::size_t>(b); }
+  std::size_t row(std::size_t t, std::int64_t b) const {
+    return t * static_cast<std::size_t>(s_.B) + static_cast<std::size_t>(b);
+  }
 
   void load_initial(std::int64_t b0, std::size_t nb, T* state) const {
     std::memset(state, 0, nb * w_.padded * sizeof(T));
@@ -246,7 +254,8 @@ void run_lanes(const GruShape& shape, const LaneWeights<T>& w, const T* xs, cons
     for (std::size_t v = 0; v < kVectors; ++v) {
       store_tile(d, h[v] + w.hidden * N, h_lanes[v], steps, w.hidden, batch * w.hidden, N);
       std::memcpy(h[v], h[v] + steps * w.hidden * N, w.hidden * N * sizeof(T));
-      for (std::size_t j = 0; j < N; ++j) x_lanes[v][j] += steps * batch * w.input, h_lanes[v][j] += steps * batch * w.hidden;
+      for (std::size_t j = 0; j < N; ++j)
+        x_lanes[v][j] += steps * batch * w.input, h_lanes[v][j] += steps * batch * w.hidden;
     }
   }
 }
@@ -295,7 +304,8 @@ void forward(const GruShape& shape, const GruWeights<T>& weights, const T* xs, c
   const std::size_t scratch_size = round_up(block.scratch_size(), 64);
   constexpr std::int64_t kMaxTasks = 64;  // bounds the scratch memory
   const std::int64_t per_task = grain * ((tasks + kMaxTasks - 1) / kMaxTasks);
-  const AlignedArray<T> scratch = allocate<T>(scratch_size * static_cast<std::size_t>((blocks + per_task - 1) / per_task));
+  const AlignedArray<T> scratch =
+      allocate<T>(scratch_size * static_cast<std::size_t>((blocks + per_task - 1) / per_task));
   parallel_for(blocks, per_task, [&](std::int64_t begin, std::int64_t end) {
     T* own = scratch.get() + static_cast<std::size_t>(begin / per_task) * scratch_size;
     for (std::int64_t i = begin; i < end; ++i) {
@@ -374,8 +384,8 @@ void gru_input_projection(std::int64_t rows, std::int64_t input, std::int64_t hi
 }
 
 template <>
-void gru_input_projection(std::int64_t rows, std::int64_t input, std::int64_t hidden,
-                          const GruWeights<double>& weights, const double* xs, double* xw) {
+void gru_input_projection(std::int64_t rows, std::int64_t input, std::int64_t hidden, const GruWeights<double>& weights,
+                          const double* xs, double* xw) {
   HWY_DYNAMIC_DISPATCH(project_f64)(rows, input, hidden, weights, xs, xw);
 }
 

@@ -265,8 +265,7 @@ constexpr std::size_t recur_scratch(std::size_t hidden, std::size_t vectors) {
 /// `steps` recurrent steps of kVectors tiles: xw[v] (steps, 3H, N) -> h[v] (steps + 1, H, N), row 0 given. Sums, r, and
 /// the rest are three loops: the cell's latency is hidden only if the core sees many independent gates at a time.
 template <std::size_t kHidden, std::size_t kVectors, class D, class T = hn::TFromD<D>>
-HWY_INLINE void recur_tiles(D d, const LaneWeights<T>& w, const T* const* xw, T* const* h, std::size_t steps,
-                            T* sums) {
+HWY_INLINE void recur_tiles(D d, const LaneWeights<T>& w, const T* const* xw, T* const* h, std::size_t steps, T* sums) {
   using V = hn::Vec<D>;
   constexpr std::size_t N = hn::MaxLanes(D());
   const std::size_t hidden = kHidden == 0 ? w.hidden : kHidden;

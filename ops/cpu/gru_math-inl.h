@@ -76,8 +76,8 @@ HWY_INLINE V one_plus_exp2(D d, V t) {
   using T = hn::TFromD<D>;
   const hn::RebindToUnsigned<D> du;
   constexpr int kMantissa = sizeof(T) == 4 ? 23 : 52;
-  const V shift = hn::Set(d, sizeof(T) == 4 ? static_cast<T>(12582912.0 + 127.0)
-                                            : static_cast<T>(6755399441055744.0 + 1023.0));
+  const V shift =
+      hn::Set(d, sizeof(T) == 4 ? static_cast<T>(12582912.0 + 127.0) : static_cast<T>(6755399441055744.0 + 1023.0));
   t = clamp_exponent(d, t);
   const V rounded = hn::Add(t, shift);
   const V f = hn::Sub(t, hn::Sub(rounded, shift));

@@ -79,17 +79,22 @@ SOLVENT_INLINE_HD double open_unit64(std::uint64_t w) { return (static_cast<doub
 template <class T, class F>
 SOLVENT_INLINE_HD void fill_from_probability(const Key& key, T* y, std::int64_t begin, std::int64_t end, F f) {
   if constexpr (sizeof(T) == 4) {
-    for_words32(key, begin, end, [&](std::int64_t i, std::uint32_t w) __attribute__((always_inline)) { y[i] = f(open_unit32(w)); });
+    for_words32(
+        key, begin,
+        end, [&](std::int64_t i, std::uint32_t w) __attribute__((always_inline)) { y[i] = f(open_unit32(w)); });
   } else {
-    for_words64(key, begin, end, [&](std::int64_t i, std::uint64_t w) __attribute__((always_inline)) { y[i] = f(open_unit64(w)); });
+    for_words64(
+        key, begin,
+        end, [&](std::int64_t i, std::uint64_t w) __attribute__((always_inline)) { y[i] = f(open_unit64(w)); });
   }
 }
 
 template <class T>
 SOLVENT_INLINE_HD void normal_loop(const RandomAttrs& r, T* y, std::int64_t begin, std::int64_t end) {
-  fill_from_probability(r.key, y, begin, end, [&](double p) __attribute__((always_inline)) {
-    return static_cast<T>(std::fma(r.b, detail::normal_quantile(p), r.a));
-  });
+  fill_from_probability(
+      r.key, y, begin, end, [&](double p) __attribute__((always_inline)) {
+        return static_cast<T>(std::fma(r.b, detail::normal_quantile(p), r.a));
+      });
 }
 
 template <class T>
@@ -107,10 +112,11 @@ double tail_of(double bound) { return 0.5 * std::erfc(bound * 0.7071067811865475
 template <class T>
 SOLVENT_INLINE_HD void truncated_loop(const RandomAttrs& r, double tail, T* y, std::int64_t begin, std::int64_t end) {
   const double width = 1.0 - 2.0 * tail;
-  fill_from_probability(r.key, y, begin, end, [&](double p) __attribute__((always_inline)) {
-    const double z = detail::normal_quantile(std::fma(width, p, tail));
-    return static_cast<T>(r.b * (z < -r.a ? -r.a : z > r.a ? r.a : z));
-  });
+  fill_from_probability(
+      r.key, y, begin, end, [&](double p) __attribute__((always_inline)) {
+        const double z = detail::normal_quantile(std::fma(width, p, tail));
+        return static_cast<T>(r.b * (z < -r.a ? -r.a : z > r.a ? r.a : z));
+      });
 }
 
 template <class T>
@@ -130,7 +136,8 @@ struct Interval {
   T last;
 
   Interval(double a, double b)
-      : low(static_cast<T>(a)), width(static_cast<T>(b) - static_cast<T>(a)),
+      : low(static_cast<T>(a)),
+        width(static_cast<T>(b) - static_cast<T>(a)),
         last(std::nextafter(static_cast<T>(b), static_cast<T>(a))) {}
   SOLVENT_INLINE_HD T at(T u) const {
     const T v = std::fma(width, u, low);
@@ -139,20 +146,24 @@ struct Interval {
 };
 
 template <class T>
-SOLVENT_INLINE_HD void uniform_loop(const Key& key, const Interval<T>& interval, T* y, std::int64_t begin, std::int64_t end) {
+SOLVENT_INLINE_HD void uniform_loop(const Key& key, const Interval<T>& interval, T* y, std::int64_t begin,
+                                    std::int64_t end) {
   if constexpr (sizeof(T) == 4) {
-    for_words32(key, begin, end, [&](std::int64_t i, std::uint32_t w) __attribute__((always_inline)) {
-      y[i] = interval.at(static_cast<T>(w >> 8) * T(0x1p-24));
-    });
+    for_words32(
+        key, begin, end, [&](std::int64_t i, std::uint32_t w) __attribute__((always_inline)) {
+          y[i] = interval.at(static_cast<T>(w >> 8) * T(0x1p-24));
+        });
   } else {
-    for_words64(key, begin, end, [&](std::int64_t i, std::uint64_t w) __attribute__((always_inline)) {
-      y[i] = interval.at(static_cast<T>(w >> 11) * T(0x1p-53));
-    });
+    for_words64(
+        key, begin, end, [&](std::int64_t i, std::uint64_t w) __attribute__((always_inline)) {
+          y[i] = interval.at(static_cast<T>(w >> 11) * T(0x1p-53));
+        });
   }
 }
 
 template <class T>
-SOLVENT_TARGET_FMA void uniform_fma(const Key& key, const Interval<T>& interval, T* y, std::int64_t begin, std::int64_t end) {
+SOLVENT_TARGET_FMA void uniform_fma(const Key& key, const Interval<T>& interval, T* y, std::int64_t begin,
+                                    std::int64_t end) {
   uniform_loop(key, interval, y, begin, end);
 }
 template <class T>

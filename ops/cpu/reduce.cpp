@@ -144,7 +144,8 @@ TensorVec logsumexp_rows(std::span<Tensor> inputs, const Attrs*) {
 }
 
 TensorVec softmax_rows(std::span<Tensor> inputs, const Attrs*) {
-  return map_rows("softmax", inputs[0], [](const auto* x, auto* y, std::int64_t n, std::int64_t c) { softmax(x, y, n, c); });
+  return map_rows("softmax", inputs[0],
+                  [](const auto* x, auto* y, std::int64_t n, std::int64_t c) { softmax(x, y, n, c); });
 }
 TensorVec log_softmax_rows(std::span<Tensor> inputs, const Attrs*) {
   return map_rows("log_softmax", inputs[0],
@@ -223,7 +224,8 @@ TensorVec cross_entropy_mean_grad(std::span<Tensor> inputs, const Attrs*) {
     Tensor lse = engine::empty({shape[0]}, dtype_of<T>, y.device());
     logsumexp<T>(logits, engine::mutable_ptr<T>(lse), shape[0], shape[1]);
     const T weight = T{1} / static_cast<T>(shape[0]);
-    cross_entropy_backward<T>(&weight, 0, logits, labels, engine::ptr<T>(lse), engine::mutable_ptr<T>(y), shape[0], shape[1]);
+    cross_entropy_backward<T>(&weight, 0, logits, labels, engine::ptr<T>(lse), engine::mutable_ptr<T>(y), shape[0],
+                              shape[1]);
     return y;
   });
 }

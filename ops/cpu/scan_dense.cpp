@@ -300,17 +300,19 @@ void scan_lanes(const Scan<T>& x) {
   const std::size_t groups = (blocks + group - 1) / group;
   const std::size_t lead_size = ((x.lead + N - 1) / N + 1) * x.n * N;
   const Aligned<T> scratch = aligned<T>(groups * group_size + rest * lead_size);
-  parallel_for(static_cast<std::int64_t>(groups + rest), task_grain(x, groups + rest, 1), [&](std::int64_t begin, std::int64_t end) {
-    for (std::size_t task = static_cast<std::size_t>(begin); task < static_cast<std::size_t>(end); ++task) {
-      if (task < groups) {
-        sequence_blocks(x, task * group, std::min(blocks, (task + 1) * group), scratch.get() + task * group_size);
-        continue;
-      }
-      T* own = scratch.get() + groups * group_size + (task - groups) * lead_size;
-      const std::size_t s = blocks * N + task - groups;
-      x.lead < 4 ? lead_lanes(hn::CappedTag<T, 1>(), x, s, own) : lead_lanes(Tag<T>(), x, s, own);
-    }
-  });
+  parallel_for(
+      static_cast<std::int64_t>(groups + rest), task_grain(x, groups + rest, 1),
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::size_t task = static_cast<std::size_t>(begin); task < static_cast<std::size_t>(end); ++task) {
+          if (task < groups) {
+            sequence_blocks(x, task * group, std::min(blocks, (task + 1) * group), scratch.get() + task * group_size);
+            continue;
+          }
+          T* own = scratch.get() + groups * group_size + (task - groups) * lead_size;
+          const std::size_t s = blocks * N + task - groups;
+          x.lead < 4 ? lead_lanes(hn::CappedTag<T, 1>(), x, s, own) : lead_lanes(Tag<T>(), x, s, own);
+        }
+      });
 }
 
 // ---- one product per step and sequence -----------------------------------------------------------------------------
@@ -507,7 +509,7 @@ void scan_rows(const Scan<T>& x) {
 // ---- a lone sequence: three phases over chunks of time -------------------------------------------------------------
 
 inline constexpr std::size_t kChunkedSteps = 4096;  // shorter ones keep the bits they have in a batch
-inline constexpr std::size_t kChunkGroup = 16;  // chunks per task: a multiple of every vector width
+inline constexpr std::size_t kChunkGroup = 16;      // chunks per task: a multiple of every vector width
 
 /// Chunk c takes the steps [c len, (c+1) len); the rest, fewer than `count`, follows as a plain recurrence.
 struct Chunks {

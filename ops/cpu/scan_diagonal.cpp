@@ -127,8 +127,8 @@ void chain(const T* a, const T* b, T* h, std::size_t count, T carry) {
   };
   V c = hn::Set(d, carry);
   std::size_t i = 0;
-  for (; i + 2 * kBlock <= count; i += 2 * kBlock, a += 2 * kStep * kBlock, b += 2 * kStep * kBlock,
-                                  h += 2 * kStep * kBlock) {
+  for (; i + 2 * kBlock <= count;
+       i += 2 * kBlock, a += 2 * kStep * kBlock, b += 2 * kStep * kBlock, h += 2 * kStep * kBlock) {
     V a0 = load(a), b0 = load(b), a1 = load(a + kStep * kBlock), b1 = load(b + kStep * kBlock);
     compose<1>(d, a0, b0);
     compose<1>(d, a1, b1);

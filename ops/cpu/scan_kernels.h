@@ -23,14 +23,14 @@ namespace solvent::cpu {
 ///
 /// The last one with `transposed` is the adjoint of the forward scan: lambda_t = g_t + A_{t+1}^T lambda_{t+1}.
 struct ScanShape {
-  std::int64_t T = 0;        ///< time steps, >= 1
-  std::int64_t B = 1;        ///< sequences, each with its own A
-  std::int64_t n = 0;        ///< state size
-  std::int64_t lead = 1;     ///< right-hand sides per sequence
-  std::int64_t block = 0;    ///< 0: dense A (T, B, n, n); 1: diagonal A (T, B, n); 2..4: blocks A (T, B, n/k, k, k)
-  bool reversed = false;     ///< run from the last step to the first
-  bool transposed = false;   ///< use A^T (no effect for a diagonal A)
-  bool shift_a = false;      ///< reversed only: step t uses A_{t+1}
+  std::int64_t T = 0;       ///< time steps, >= 1
+  std::int64_t B = 1;       ///< sequences, each with its own A
+  std::int64_t n = 0;       ///< state size
+  std::int64_t lead = 1;    ///< right-hand sides per sequence
+  std::int64_t block = 0;   ///< 0: dense A (T, B, n, n); 1: diagonal A (T, B, n); 2..4: blocks A (T, B, n/k, k, k)
+  bool reversed = false;    ///< run from the last step to the first
+  bool transposed = false;  ///< use A^T (no effect for a diagonal A)
+  bool shift_a = false;     ///< reversed only: step t uses A_{t+1}
 };
 
 /// Solves the recurrence.

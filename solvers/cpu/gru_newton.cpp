@@ -108,12 +108,12 @@ class NewtonSequence {
   };
 
   struct Group {
-    T *x, *xw, *y, *r, *jac;                      // (length, ., N)
-    T *product, *next_product;                    // (n, n, N)
-    T *offset, *next_offset, *delta, *next_delta; // (n, N)
-    T *before;                                    // (n, N): state before the chunk
-    T *worst, *worst_ratio, *finite;              // (N): see Maxima
-    T *gates, *z;                                 // (kBlock, 3n, N), (kBlock, n, N)
+    T *x, *xw, *y, *r, *jac;                       // (length, ., N)
+    T *product, *next_product;                     // (n, n, N)
+    T *offset, *next_offset, *delta, *next_delta;  // (n, N)
+    T* before;                                     // (n, N): state before the chunk
+    T *worst, *worst_ratio, *finite;               // (N): see Maxima
+    T *gates, *z;                                  // (kBlock, 3n, N), (kBlock, n, N)
   };
 
   Group group(std::size_t g) const {
@@ -180,9 +180,7 @@ class NewtonSequence {
     return static_cast<std::int64_t>(std::clamp<std::size_t>(60000 / cycles, 1, kGroups));
   }
 
-  double largest_bound() const {
-    return static_cast<double>(*std::max_element(bound_, bound_ + n_));
-  }
+  double largest_bound() const { return static_cast<double>(*std::max_element(bound_, bound_ + n_)); }
 
   /// Projections of the window, and the start state continued as a constant.
   void load(std::size_t g, std::size_t t0, const T* start) {
@@ -567,8 +565,7 @@ GruSolveReport newton(const GruShape& shape, const GruWeights<T>& weights, const
   }
   GruSolveReport report;
   report.chunks = static_cast<std::int64_t>(kChunks);
-  report.max_passes =
-      options.max_steps > 0 ? options.max_steps : static_cast<int>(problem.max_length * kChunks);
+  report.max_passes = options.max_steps > 0 ? options.max_steps : static_cast<int>(problem.max_length * kChunks);
   report.windows = 0;
   for (const SequenceReport& r : reports) {
     report.residual.push_back(r.residual);
@@ -589,8 +586,8 @@ GruSolveReport newton_f32(const GruShape& shape, const GruWeights<float>& weight
                           float* hs, const GruNewtonOptions& options) {
   return newton(shape, weights, xs, h0, hs, options);
 }
-GruSolveReport newton_f64(const GruShape& shape, const GruWeights<double>& weights, const double* xs,
-                          const double* h0, double* hs, const GruNewtonOptions& options) {
+GruSolveReport newton_f64(const GruShape& shape, const GruWeights<double>& weights, const double* xs, const double* h0,
+                          double* hs, const GruNewtonOptions& options) {
   return newton(shape, weights, xs, h0, hs, options);
 }
 

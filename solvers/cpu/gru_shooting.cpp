@@ -252,7 +252,8 @@ ShootingPlan make_plan(const GruShape& s, const GruShootingOptions& options) {
     plan.count = s.T / plan.length;
   } else {
     // Enough rollouts to fill lanes and threads, while the burn-in stays a small part of a chunk when T is long.
-    const std::int64_t wanted = std::max(std::min<std::int64_t>(s.T / 256, 128), std::min<std::int64_t>(s.T / 1024, 512));
+    const std::int64_t wanted =
+        std::max(std::min<std::int64_t>(s.T / 256, 128), std::min<std::int64_t>(s.T / 1024, 512));
     const std::int64_t per_sequence = s.H <= kShootingLaneHidden ? wanted / s.B : std::min<std::int64_t>(wanted, 16);
     plan.count = std::clamp<std::int64_t>(per_sequence, 1, s.T);
     const std::int64_t unit = s.B == 1 ? plan.count >= 64 ? 64 : 16 : 1;  // whole vectors for a lone sequence

@@ -31,24 +31,24 @@ namespace solvent::bench {
 struct Peer {
   std::string name;
   std::function<void()> run;
-  double at_least = 0;   ///< target of the ratio; 0: reported only
-  double scale = 1;      ///< ratio = scale * peer time / our time: our bytes over the peer's in bandwidth comparisons
-  int max_rounds = 1000; ///< slow peers take part in the first rounds only
+  double at_least = 0;    ///< target of the ratio; 0: reported only
+  double scale = 1;       ///< ratio = scale * peer time / our time: our bytes over the peer's in bandwidth comparisons
+  int max_rounds = 1000;  ///< slow peers take part in the first rounds only
 };
 
 struct Row {
   std::function<void()> run;
   std::vector<Peer> peers;
-  double items = 1;         ///< one call does this many items; every time is per item
-  double at_most = 0;       ///< target of our time, in seconds per item; 0: none
-  double flops = 0;         ///< per call
+  double items = 1;    ///< one call does this many items; every time is per item
+  double at_most = 0;  ///< target of our time, in seconds per item; 0: none
+  double flops = 0;    ///< per call
   double gflops_at_least = 0;
-  double bytes = 0;         ///< per call
+  double bytes = 0;  ///< per call
   int rounds = 21;
   /// Largest error of the result; run once before timing, the row fails above `tolerance`.
   std::function<double()> error;
   double tolerance = 0;
-  std::string note;         ///< for example "fresh output"
+  std::string note;                                   ///< for example "fresh output"
   std::vector<std::pair<std::string, double>> extra;  ///< further counters
 };
 

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::int64_t kLarge = std::int64_t{1} << 24;
 
-void add_torch(Row& row, const std::string& name, const Tensor& x, const Tensor& y, std::int64_t rows, std::int64_t columns,
-               double target, const std::function<Tensor()>& ours, double tolerance) {
+void add_torch(Row& row, const std::string& name, const Tensor& x, const Tensor& y, std::int64_t rows,
+               std::int64_t columns, double target, const std::function<Tensor()>& ours, double tolerance) {
   const float* px = x.data<float>();
   const float* py = y.defined() ? y.data<float>() : nullptr;
   const torch_peer::Call fresh = torch_peer::elementwise(name, px, py, rows, columns, false);
@@ -32,7 +32,8 @@ Row elementwise_row(const std::string& name, Tensor (*f)(Tensor), double of_memc
   row.bytes = 8.0 * kLarge;
   row.peers = {memcpy_peer(x, of_memcpy)};
   row.note = "fresh output";
-  add_torch(row, name, x, {}, 1, kLarge, 0, [x, f] { return f(x); }, 1e-4);
+  add_torch(
+      row, name, x, {}, 1, kLarge, 0, [x, f] { return f(x); }, 1e-4);
   return row;
 }
 
@@ -43,19 +44,21 @@ Row add_row_16m() {
   row.bytes = 12.0 * kLarge;
   row.peers = {memcpy_peer(x, 0.8, 3.0)};
   row.note = "fresh output";
-  add_torch(row, "add", x, y, 1, kLarge, 0, [x, y] { return x + y; }, 0);
+  add_torch(
+      row, "add", x, y, 1, kLarge, 0, [x, y] { return x + y; }, 0);
   return row;
 }
 
-Row rows_row(const std::string& name, Tensor (*f)(const Tensor&), std::int64_t rows, std::int64_t columns, double of_memcpy,
-             double of_torch) {
+Row rows_row(const std::string& name, Tensor (*f)(const Tensor&), std::int64_t rows, std::int64_t columns,
+             double of_memcpy, double of_torch) {
   const Tensor x = random_normal({rows, columns});
   Row row;
   row.run = [x, f] { keep(f(x)); };
   row.bytes = 8.0 * static_cast<double>(rows * columns);
   row.peers = {memcpy_peer(x, of_memcpy)};
   row.note = "fresh output";
-  add_torch(row, name, x, {}, rows, columns, of_torch, [x, f] { return f(x); }, 1e-4);
+  add_torch(
+      row, name, x, {}, rows, columns, of_torch, [x, f] { return f(x); }, 1e-4);
   return row;
 }
 
@@ -66,7 +69,8 @@ Row sum_row() {
   row.bytes = 4.0 * kLarge;
   row.peers = {memcpy_peer(x, 0.8, 1.0), read_peer(x)};
   // Both add 16 M numbers of either sign in blocks; the sum is about 4000 and its rounding in float32 2e-4.
-  add_torch(row, "sum", x, {}, 1, kLarge, 0, [x] { return sum(x); }, 0.1);
+  add_torch(
+      row, "sum", x, {}, 1, kLarge, 0, [x] { return sum(x); }, 0.1);
   return row;
 }
 

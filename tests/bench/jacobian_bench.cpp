@@ -50,7 +50,8 @@ Row jacobian_row(std::int64_t n) {
   row.tolerance = 1e-4;
   row.rounds = 9;
   row.note = "fresh output";
-  row.extra = {{"x:peak_over_jacobian_generic", generic_peak}, {"x:peak_over_jacobian_closed", closed_peak},
+  row.extra = {{"x:peak_over_jacobian_generic", generic_peak},
+               {"x:peak_over_jacobian_closed", closed_peak},
                {"max:peak_over_jacobian_generic", 2.0}};
   return row;
 }

@@ -68,14 +68,14 @@ Row batched_row(std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t
 #if SOLVENT_BENCH_BLAS
   const Tensor c = zeros({batch, m, n});
   row.peers.push_back({.name = "BLAS loop", .run = [=] {
-    const float* pa = a.data<float>();
-    const float* pb = b.data<float>();
-    float* pc = const_cast<float*>(c.data<float>());
-    const int im = static_cast<int>(m), ik = static_cast<int>(k), in = static_cast<int>(n);
-    for (std::int64_t i = 0; i < batch; ++i)
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, im, in, ik, 1.0f, pa + i * m * k, ik, pb + i * k * n, in, 0.0f,
-                  pc + i * m * n, in);
-  }});
+                         const float* pa = a.data<float>();
+                         const float* pb = b.data<float>();
+                         float* pc = const_cast<float*>(c.data<float>());
+                         const int im = static_cast<int>(m), ik = static_cast<int>(k), in = static_cast<int>(n);
+                         for (std::int64_t i = 0; i < batch; ++i)
+                           cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, im, in, ik, 1.0f, pa + i * m * k, ik,
+                                       pb + i * k * n, in, 0.0f, pc + i * m * n, in);
+                       }});
 #endif
   if (torch.result) {
     row.error = [a, b, result = torch.result] { return max_difference(matmul(a, b), result()); };
@@ -89,8 +89,13 @@ bool add_square(std::int64_t n) {
 }
 
 const bool kRegistered[] = {
-    add_square(16),  add_square(64),   add_square(128),  add_square(256),
-    add_square(512), add_square(1024), add_square(2048),
+    add_square(16),
+    add_square(64),
+    add_square(128),
+    add_square(256),
+    add_square(512),
+    add_square(1024),
+    add_square(2048),
     add_row("matmul/batch_4096_16x16x16", [] { return batched_row(4096, 16, 16, 16); }),
     add_row("matmul/batch_4096_16x48x16", [] { return batched_row(4096, 16, 48, 16); }),
 };

@@ -31,7 +31,8 @@ Tensor scalar_result(const Tensor& a, const Tensor& b, std::int64_t steps, std::
 
 Row diagonal_row(std::int64_t steps, std::int64_t batch, std::int64_t n) {
   const std::int64_t chains = batch * n;
-  const Tensor a = tanh(random_normal({steps, batch, n})), b = random_normal({steps, batch, n}, 2), h0 = zeros({batch, n});
+  const Tensor a = tanh(random_normal({steps, batch, n})), b = random_normal({steps, batch, n}, 2),
+               h0 = zeros({batch, n});
   Row row;
   row.run = [a, b, h0] { keep(affine_scan(a, b, h0)); };
   row.bytes = 12.0 * static_cast<double>(steps * chains);
@@ -42,10 +43,12 @@ Row diagonal_row(std::int64_t steps, std::int64_t batch, std::int64_t n) {
   if (chains == 1) {
     const Tensor h = zeros({steps});
     row.peers.push_back({.name = "scalar loop",
-                         .run = [=] {
-                           scalar_scan<float>(a.data<float>(), b.data<float>(), const_cast<float*>(h.data<float>()), steps, 1);
-                           benchmark::ClobberMemory();
-                         },
+                         .run =
+                             [=] {
+                               scalar_scan<float>(a.data<float>(), b.data<float>(), const_cast<float*>(h.data<float>()),
+                                                  steps, 1);
+                               benchmark::ClobberMemory();
+                             },
                          .at_least = 2.5});
   }
   return row;
@@ -79,7 +82,10 @@ bool add_dense(std::int64_t n) {
 const bool kRegistered[] = {
     add_row("scan/diagonal_T16384_512_chains", [] { return diagonal_row(16384, 16, 32); }),
     add_row("scan/diagonal_T10000000_1_chain", [] { return diagonal_row(10000000, 1, 1); }),
-    add_dense(2), add_dense(4), add_dense(8), add_dense(16),
+    add_dense(2),
+    add_dense(4),
+    add_dense(8),
+    add_dense(16),
 };
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "solvent/nn/gru.h"
-#include "solvent/solvers/sequence.h"
 #include "solvent/ops/ops.h"
+#include "solvent/solvers/sequence.h"
 #include "solvent/tests/bench/compare.h"
 
 namespace solvent::bench {
@@ -28,7 +28,8 @@ Row sequence_row(std::int64_t n, std::int64_t batch, std::int64_t steps, Sequenc
   const solvers::Solution parallel = solve(method);
   Row row;
   row.run = [=] { keep(solve(method).value); };
-  row.peers = {{.name = "fused sequential", .run = [=] { keep(solve(solvers::Sequential{}).value); }, .at_least = at_least}};
+  row.peers = {
+      {.name = "fused sequential", .run = [=] { keep(solve(solvers::Sequential{}).value); }, .at_least = at_least}};
   row.error = [=] { return max_difference(solve(method).value, solve(solvers::Sequential{}).value); };
   row.tolerance = 1e-3;
   row.rounds = 15;
@@ -42,11 +43,15 @@ bool add_sequence(const std::string& name, SequenceMethod method, std::int64_t n
 }
 
 const bool kRegistered[] = {
-    add_sequence("shooting", solvers::Shooting{}, 1, 20), add_sequence("shooting", solvers::Shooting{}, 2, 12),
-    add_sequence("shooting", solvers::Shooting{}, 4, 6),  add_sequence("shooting", solvers::Shooting{}, 8, 3),
+    add_sequence("shooting", solvers::Shooting{}, 1, 20),
+    add_sequence("shooting", solvers::Shooting{}, 2, 12),
+    add_sequence("shooting", solvers::Shooting{}, 4, 6),
+    add_sequence("shooting", solvers::Shooting{}, 8, 3),
     add_sequence("shooting", solvers::Shooting{}, 16, 1.8),
-    add_sequence("deer", solvers::Deer{}, 1, 5),          add_sequence("deer", solvers::Deer{}, 2, 2),
-    add_sequence("deer", solvers::Deer{}, 4, 0),          add_sequence("deer", solvers::Deer{}, 8, 0),
+    add_sequence("deer", solvers::Deer{}, 1, 5),
+    add_sequence("deer", solvers::Deer{}, 2, 2),
+    add_sequence("deer", solvers::Deer{}, 4, 0),
+    add_sequence("deer", solvers::Deer{}, 8, 0),
     add_row("sequence/shooting_n4_T100000_B16", [] { return sequence_row(4, 16, 100000, solvers::Shooting{}, 0); }),
 };
 

@@ -50,8 +50,8 @@ Call chain(bool multiply, int n, int length, Mode mode) {
           [=] { return values(forward()); }};
 }
 
-Call elementwise(const std::string& name, const float* x_data, const float* y_data, std::int64_t rows, std::int64_t columns,
-                 bool out) {
+Call elementwise(const std::string& name, const float* x_data, const float* y_data, std::int64_t rows,
+                 std::int64_t columns, bool out) {
   const torch::Tensor x = copy(x_data, {rows, columns});
   const torch::Tensor y = y_data ? copy(y_data, {rows, columns}) : torch::Tensor();
   std::function<torch::Tensor()> compute;
@@ -84,7 +84,8 @@ Call elementwise(const std::string& name, const float* x_data, const float* y_da
   return {run, result};
 }
 
-Call matmul(const float* a_data, const float* b_data, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n) {
+Call matmul(const float* a_data, const float* b_data, std::int64_t batch, std::int64_t m, std::int64_t k,
+            std::int64_t n) {
   const bool batched = batch > 0;
   const torch::Tensor a = batched ? copy(a_data, {batch, m, k}) : copy(a_data, {m, k});
   const torch::Tensor b = batched ? copy(b_data, {batch, k, n}) : copy(b_data, {k, n});

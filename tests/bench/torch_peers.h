@@ -26,7 +26,8 @@ Call chain(bool multiply, int n, int length, Mode mode);
 
 /// "add", "exp", "tanh", "sigmoid", "gelu", "sum", or "softmax" and "layer_norm" along the last of (rows, columns).
 /// `out`: into a result made before (operations that have such a form), else into fresh memory.
-Call elementwise(const std::string& name, const float* x, const float* y, std::int64_t rows, std::int64_t columns, bool out);
+Call elementwise(const std::string& name, const float* x, const float* y, std::int64_t rows, std::int64_t columns,
+                 bool out);
 
 /// (batch, m, k) x (batch, k, n); batch 0: plain matrices.
 Call matmul(const float* a, const float* b, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n);
@@ -36,7 +37,7 @@ struct GruSizes {
 };
 /// nn.GRU's one layer on xs (T, B, I), h0 (B, H). The result of a backward call is the gradient of w_hh for a cotangent of
 /// ones.
-Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w_ih, const float* w_hh, const float* b_ih,
-         const float* b_hh, bool backward);
+Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w_ih, const float* w_hh,
+         const float* b_ih, const float* b_hh, bool backward);
 
 }  // namespace solvent::bench::torch_peer

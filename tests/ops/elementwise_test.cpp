@@ -26,12 +26,15 @@ std::vector<double> values(const Tensor& t) { return cast(t, float64).to_vector<
 
 double at(Tensor (*f)(Tensor), double x, DType dtype = float64) { return f(scalar(x, dtype)).item(); }
 
-double slope(Tensor (*f)(Tensor), double x) { return grad([f](const Tensor& t) { return f(t); }, scalar(x, float64)).item(); }
+double slope(Tensor (*f)(Tensor), double x) {
+  return grad([f](const Tensor& t) { return f(t); }, scalar(x, float64)).item();
+}
 
 TEST_CASE("elementwise: NaN gives NaN") {
   for (const DType dtype : {float32, float64}) {
-    for (Tensor (*f)(Tensor) : {neg, abs, sign, reciprocal, square, sqrt, rsqrt, floor, ceil, round, exp, expm1, log, log1p, sin,
-                                cos, tanh, erf, sigmoid, log_sigmoid, softplus, relu, silu, gelu, gelu_tanh})
+    for (Tensor (*f)(Tensor) :
+         {neg,   abs, sign, reciprocal, square, sqrt,    rsqrt,       floor,    ceil, round, exp,  expm1,    log,
+          log1p, sin, cos,  tanh,       erf,    sigmoid, log_sigmoid, softplus, relu, silu,  gelu, gelu_tanh})
       CHECK(std::isnan(at(f, kNan, dtype)));
     CHECK(std::isnan(clip(scalar(kNan, dtype), -1.0, 1.0).item()));
     CHECK(std::isnan(leaky_relu(scalar(kNan, dtype)).item()));
@@ -91,7 +94,8 @@ TEST_CASE("elementwise: derivatives stay finite where the function saturates") {
     }
   }
   // alpha e^x right of 0 would overflow although it is not used there
-  CHECK(grad([](const Tensor& t) { return grad([](const Tensor& u) { return elu(u); }, t); }, scalar(1e4, float64)).item() == 0.0);
+  CHECK(grad([](const Tensor& t) { return grad([](const Tensor& u) { return elu(u); }, t); }, scalar(1e4, float64))
+            .item() == 0.0);
 }
 
 TEST_CASE("elementwise: conventions at kinks") {
@@ -129,7 +133,9 @@ TEST_CASE("pow: zeros and negative bases") {
   CHECK(grad([](const Tensor& x) { return pow(x, 0.0); }, scalar(0.0)).item() == 0.0);
   CHECK(grad([](const Tensor& x) { return pow(x, 3.0); }, scalar(0.0)).item() == 0.0);
   CHECK(grad([](const Tensor& x) { return pow(x, 1.0); }, scalar(0.0)).item() == 1.0);
-  CHECK(grad([](const Tensor& x) { return grad([](const Tensor& y) { return pow(y, 2.0); }, x); }, scalar(0.0)).item() == 2.0);
+  CHECK(
+      grad([](const Tensor& x) { return grad([](const Tensor& y) { return pow(y, 2.0); }, x); }, scalar(0.0)).item() ==
+      2.0);
 }
 
 TEST_CASE("where: the branch not taken gets no NaN") {
@@ -165,8 +171,10 @@ TEST_CASE("elementwise: integers") {
 
 TEST_CASE("cast: rounding, truncation, NaN and values out of range") {
   CHECK(cast(tensor({-1.9, 1.9, kNan, 1e30, -kInf}, float64), int64).to_vector<std::int64_t>() ==
-        std::vector<std::int64_t>{-1, 1, 0, std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()});
-  CHECK(cast(tensor({-3.0, 255.7, 300.0, kNan}), uint8).to_vector<std::uint8_t>() == std::vector<std::uint8_t>{0, 255, 255, 0});
+        std::vector<std::int64_t>{-1, 1, 0, std::numeric_limits<std::int64_t>::max(),
+                                  std::numeric_limits<std::int64_t>::min()});
+  CHECK(cast(tensor({-3.0, 255.7, 300.0, kNan}), uint8).to_vector<std::uint8_t>() ==
+        std::vector<std::uint8_t>{0, 255, 255, 0});
   CHECK(cast(tensor({0.0, -0.0, 0.5, kNan}), boolean).to_vector<bool>() == std::vector<bool>{false, false, true, true});
   CHECK(cast(tensor({0.1}, float64), float32).to_vector<float>()[0] == 0.1f);
   const Tensor x = ones({2});
@@ -204,8 +212,8 @@ TEST_CASE("elementwise: dying inputs give their memory to the result, also under
   const Tensor warm = chain(ones(shape));
   CHECK(allocated([&] { (void)chain(ones(shape)); }) <= 2);  // the input and the scalar
   CHECK(allocated([&] {
-    (void)jvp([&](const Tensor& x) { return stop_gradient(neg(abs(sign(x)))); }, ones(shape), ones(shape));
-  }) <= 6);
+          (void)jvp([&](const Tensor& x) { return stop_gradient(neg(abs(sign(x)))); }, ones(shape), ones(shape));
+        }) <= 6);
 }
 
 TEST_CASE("elementwise: one tensor given twice is not reused") {
@@ -218,11 +226,13 @@ TEST_CASE("elementwise: one tensor given twice is not reused") {
 
 TEST_CASE("elementwise: first derivatives cost one operation each") {
   const auto nodes_of_derivative = [](Tensor (*f)(Tensor)) {
-    const auto first = [f](const Tensors& x) { return Tensors{vjp([f](const Tensor& t) { return f(t); }, x[0]).pullback(ones({2}))}; };
+    const auto first = [f](const Tensors& x) {
+      return Tensors{vjp([f](const Tensor& t) { return f(t); }, x[0]).pullback(ones({2}))};
+    };
     return vjp(first, {tensor({0.5, 1.5})}).pullback.num_nodes();
   };
-  for (Tensor (*f)(Tensor) : {abs, reciprocal, square, sqrt, rsqrt, exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, softplus,
-                              relu, silu, gelu, gelu_tanh})
+  for (Tensor (*f)(Tensor) : {abs, reciprocal, square, sqrt, rsqrt, exp, expm1, log, log1p, sin, cos, tanh, erf,
+                              sigmoid, softplus, relu, silu, gelu, gelu_tanh})
     CHECK(nodes_of_derivative(f) == 2);  // f itself and its derivative
 }
 

@@ -15,9 +15,7 @@ namespace {
 TEST_CASE("cross_entropy: equals the mean of -log_softmax at the labels, with its gradient") {
   const Tensor logits = reshape(sin(arange(0, 60, 1, float64)), {3, 4, 5}) * 4.0;
   const Tensor labels = randint(Key(5), {3, 4}, 0, 5);
-  const auto composed = [&](const Tensor& x) {
-    return -mean(sum(log_softmax(x) * one_hot(labels, 5, float64), {-1}));
-  };
+  const auto composed = [&](const Tensor& x) { return -mean(sum(log_softmax(x) * one_hot(labels, 5, float64), {-1})); };
   const auto fused = [&](const Tensor& x) { return cross_entropy(x, labels); };
   const ValueAndGrad1 a = value_and_grad(fused, logits);
   const ValueAndGrad1 b = value_and_grad(composed, logits);

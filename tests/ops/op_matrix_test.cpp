@@ -61,7 +61,8 @@ bool is_differentiable(const OpCase& c, const Tensors& xs) { return c.not_differ
 
 // "" or what differs: |got - expected| <= tol * max(1, |expected|), NaN equal to NaN.
 std::string difference(const Array& got, const Array& expected, double tolerance) {
-  if (!(got.shape == expected.shape)) return "shape " + to_string(got.shape) + ", expected " + to_string(expected.shape);
+  if (!(got.shape == expected.shape))
+    return "shape " + to_string(got.shape) + ", expected " + to_string(expected.shape);
   for (std::int64_t i = 0; i < got.numel(); ++i) {
     const double g = got[i];
     const double e = expected[i];
@@ -78,7 +79,8 @@ std::string bits(const Tensor& t) {
   const Tensor dense = engine::contiguous(stop_gradient(t));
   dispatch_all(t.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    text.append(reinterpret_cast<const char*>(engine::ptr<T>(dense)), static_cast<std::size_t>(dense.numel()) * sizeof(T));
+    text.append(reinterpret_cast<const char*>(engine::ptr<T>(dense)),
+                static_cast<std::size_t>(dense.numel()) * sizeof(T));
   });
   return text;
 }
@@ -158,7 +160,8 @@ Tensor copy_of(const Tensor& x) {
 
 // The same values with other strides, inside memory that is NaN (or 1) elsewhere.
 Tensor embedded(const Tensor& x, std::int64_t size, const Strides& strides, std::int64_t offset) {
-  const Tensor memory = full({std::max<std::int64_t>(size, 1)}, is_floating(x.dtype()) ? std::nan("") : 1.0, {x.dtype()});
+  const Tensor memory =
+      full({std::max<std::int64_t>(size, 1)}, is_floating(x.dtype()) ? std::nan("") : 1.0, {x.dtype()});
   Tensor y = engine::view(memory, x.shape(), strides, x.numel() == 0 ? 0 : offset);
   engine::copy_into(x, y);
   return y;
@@ -264,7 +267,8 @@ TEST_CASE("op matrix: values agree with the naive twin") {
       const Arrays expected = c.reference(inputs);
       const Tensors got = c.function(xs);
       REQUIRE(got.size() == expected.size());
-      for (std::size_t i = 0; i < got.size(); ++i) CHECK(difference(Array(got[i]), expected[i], tolerance_for(c, dtype)) == "");
+      for (std::size_t i = 0; i < got.size(); ++i)
+        CHECK(difference(Array(got[i]), expected[i], tolerance_for(c, dtype)) == "");
     });
 }
 
@@ -307,11 +311,13 @@ TEST_CASE("op matrix: results that are declared constant carry no derivative") {
   for_samples(float64, [](const OpCase& c, const Tensors& xs) {
     if (c.not_differentiable.empty() || !has_floating(xs)) return;
     const Restricted r = restrict(c, xs);
-    (void)jvp([&](const Tensors& boxed) {
-      const Tensors ys = r.f(boxed);
-      for (const Tensor& y : ys) CHECK(!is_differentiated(y));
-      return ys;
-    }, r.xs, r.xs);
+    (void)jvp(
+        [&](const Tensors& boxed) {
+          const Tensors ys = r.f(boxed);
+          for (const Tensor& y : ys) CHECK(!is_differentiated(y));
+          return ys;
+        },
+        r.xs, r.xs);
   });
 }
 
@@ -410,11 +416,15 @@ TEST_CASE("op matrix: reusing the memory of dying inputs changes nothing, living
       if (!is_differentiable(c, xs) || !c.no_forward.empty()) return;
       const Restricted r = restrict(c, xs);
       const Tensors tangents = random_like(r.xs, key_of(c), true);
-      const Tensors values = jvp([&](const Tensors& boxed) {
-        Tensors all = xs;  // new values, owned by nobody else
-        for (std::size_t k = 0; k < boxed.size(); ++k) all[r.active[k]] = affine(boxed[k], 1.0, 0.0);
-        return c.function(std::move(all));
-      }, r.xs, tangents).values;
+      const Tensors values = jvp(
+                                 [&](const Tensors& boxed) {
+                                   Tensors all = xs;  // new values, owned by nobody else
+                                   for (std::size_t k = 0; k < boxed.size(); ++k)
+                                     all[r.active[k]] = affine(boxed[k], 1.0, 0.0);
+                                   return c.function(std::move(all));
+                                 },
+                                 r.xs, tangents)
+                                 .values;
       check_equal(values, expected, 0.0);
       CHECK(bits(xs) == before);
     });
@@ -434,8 +444,10 @@ TEST_CASE("op matrix: results do not depend on the number of threads") {
         const NumThreadsGuard guard(threads);
         std::string result = bits(c.function(xs));
         if (differentiable) result += bits(vjp(r.f, r.xs).pullback(seeds));
-        if (first.empty()) first = std::move(result);
-        else CHECK((result == first));
+        if (first.empty())
+          first = std::move(result);
+        else
+          CHECK((result == first));
       }
     }
   }

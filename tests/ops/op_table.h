@@ -52,9 +52,9 @@ Tensor boolean_sample(Key key, std::uint64_t n, const Shape& shape);
 
 /// A call that must fail: type of the exception and parts of its text (what was given, what to do).
 struct ErrorCase {
-  std::string what;             ///< for the report: "axis out of range"
+  std::string what;  ///< for the report: "axis out of range"
   std::function<void()> call;
-  std::string type;             ///< "ShapeError", "DtypeError", "ValueError", "DeviceError"
+  std::string type;               ///< "ShapeError", "DtypeError", "ValueError", "DeviceError"
   std::vector<std::string> text;  ///< every part must occur in the message; include "[name]" of the operation
 };
 
@@ -102,8 +102,8 @@ struct OpCase {
   std::string no_single = {};
   std::string no_errors = {};
   std::string no_float32 = {};
-  std::string no_forward = {};   ///< reverse mode only, checked against differences
-  std::string no_strided = {};   ///< e.g. no tensor inputs
+  std::string no_forward = {};  ///< reverse mode only, checked against differences
+  std::string no_strided = {};  ///< e.g. no tensor inputs
 };
 
 /// Entries by family; each is defined in the file named.

@@ -123,13 +123,24 @@ Tensors large_matrix(Key key, DType dtype) { return {normal_sample(key, 0, {701,
 
 std::vector<ErrorCase> axis_errors(const char* name, std::function<void(Tensor, std::int64_t)> call) {
   const std::string tag = std::string("[") + name + "]";
-  return {{"axis", [call] { call(zeros({2, 3}), 2); }, "ShapeError", {tag, "axis 2", "-2 to 1", "count from the right"}},
+  return {{"axis",
+           [call] {
+             call(zeros({2, 3}), 2);
+           },
+           "ShapeError",
+           {tag, "axis 2", "-2 to 1", "count from the right"}},
           {"0-d", [call] { call(zeros({}), -1); }, "ShapeError", {tag, "0-d", "reshape"}},
-          {"dtype", [call] { call(zeros({2, 3}, boolean), -1); }, "DtypeError", {tag, "bool(2, 3)", "cast(x, dtype)"}}};
+          {"dtype",
+           [call] {
+             call(zeros({2, 3}, boolean), -1);
+           },
+           "DtypeError",
+           {tag, "bool(2, 3)", "cast(x, dtype)"}}};
 }
 
 // A row-wise operation over `axis`; `reference` maps one line to one line.
-OpCase rows(const char* name, std::vector<std::string> covers, Tensor (*f)(Tensor), int axis, Row (*reference)(const Row&)) {
+OpCase rows(const char* name, std::vector<std::string> covers, Tensor (*f)(Tensor), int axis,
+            Row (*reference)(const Row&)) {
   OpCase c;
   c.name = name;
   c.covers = std::move(covers);
@@ -142,7 +153,8 @@ OpCase rows(const char* name, std::vector<std::string> covers, Tensor (*f)(Tenso
 }
 
 // The same reduced to one value per line, without that axis.
-OpCase reduction(const char* name, std::vector<std::string> covers, Tensor (*f)(Tensor), int axis, double (*reference)(const Row&)) {
+OpCase reduction(const char* name, std::vector<std::string> covers, Tensor (*f)(Tensor), int axis,
+                 double (*reference)(const Row&)) {
   OpCase c = rows(name, std::move(covers), f, axis, softmax_of);
   c.reference = [reference, axis](const Arrays& x) {
     return Arrays{squeezed(along(x[0], axis, [reference](const Row& r) { return Row{reference(r)}; }), axis)};
@@ -154,12 +166,18 @@ OpCase reduction(const char* name, std::vector<std::string> covers, Tensor (*f)(
 
 std::vector<OpCase> sum_cases() {
   std::vector<OpCase> cases;
-  OpCase c = reduction("sum_to/sum", {"sum_to", "broadcast_to"}, [](Tensor x) { return sum(std::move(x), {-1}); }, -1, total);
+  OpCase c = reduction(
+      "sum_to/sum", {"sum_to", "broadcast_to"}, [](Tensor x) { return sum(std::move(x), {-1}); }, -1, total);
   c.linear = true;
   c.samples = normals({{2, 3}, {3, 2, 4}, {2, 37}, {1, 1}, {0, 3}, {2, 0}, {1}});
   c.strided_bitwise = false;  // the order of additions follows memory
   c.errors = axis_errors("sum", [](Tensor x, std::int64_t axis) { (void)sum(std::move(x), {axis}); });
-  c.errors.push_back({"twice", [] { (void)sum(zeros({2, 3}), {1, -1}); }, "ShapeError", {"[sum]", "(1, -1)", "(2, 3)", "axis 1 twice"}});
+  c.errors.push_back({"twice",
+                      [] {
+                        (void)sum(zeros({2, 3}), {1, -1});
+                      },
+                      "ShapeError",
+                      {"[sum]", "(1, -1)", "(2, 3)", "axis 1 twice"}});
   cases.push_back(c);
 
   c.name = "sum_to/sum_all";
@@ -174,15 +192,17 @@ std::vector<OpCase> sum_cases() {
   c.reference = [](const Arrays& x) { return Arrays{along(x[0], 0, [](const Row& r) { return Row{total(r)}; })}; };
   cases.push_back(c);
 
-  c = reduction("sum_to/mean", {"sum_to", "affine"}, [](Tensor x) { return mean(std::move(x), {0}); }, 0, mean_of);
+  c = reduction(
+      "sum_to/mean", {"sum_to", "affine"}, [](Tensor x) { return mean(std::move(x), {0}); }, 0, mean_of);
   c.linear = true;
   c.strided_bitwise = false;
   c.samples = normals({{2, 3}, {3, 2, 4}, {37}, {1, 1}, {3, 0}, {1}});
   c.errors = axis_errors("mean", [](Tensor x, std::int64_t axis) { (void)mean(std::move(x), {axis}); });
   cases.push_back(c);
 
-  c = reduction("sum_to/var", {"sum_to", "square", "sub"}, [](Tensor x) { return var(std::move(x), {-1}, false, 1.0); }, -1,
-                [](const Row& r) { return variance_of(r, 1.0); });
+  c = reduction(
+      "sum_to/var", {"sum_to", "square", "sub"}, [](Tensor x) { return var(std::move(x), {-1}, false, 1.0); }, -1,
+      [](const Row& r) { return variance_of(r, 1.0); });
   c.strided_bitwise = false;
   c.samples = normals({{2, 3}, {3, 2, 4}, {2, 37}, {0, 3}});
   c.no_single = "one element has no sample variance: NaN, see reduce_test.cpp";
@@ -213,7 +233,12 @@ std::vector<OpCase> extreme_cases() {
   c.samples = distinct(kShapes);
   c.large = large_matrix;
   c.errors = axis_errors("max_with_arg", [](Tensor x, std::int64_t axis) { (void)max_with_arg(std::move(x), axis); });
-  c.errors.push_back({"empty axis", [] { (void)max(zeros({2, 0}), 1); }, "ShapeError", {"[max]", "(2, 0)", "axis 1", "empty"}});
+  c.errors.push_back({"empty axis",
+                      [] {
+                        (void)max(zeros({2, 0}), 1);
+                      },
+                      "ShapeError",
+                      {"[max]", "(2, 0)", "axis 1", "empty"}});
   c.errors.push_back({"no element", [] { (void)min(zeros({2, 0})); }, "ShapeError", {"[min]", "(0,)", "empty"}});
   cases.push_back(c);
 
@@ -231,7 +256,9 @@ std::vector<OpCase> extreme_cases() {
   c.name = "max_with_arg/all";
   c.covers = {"max_with_arg"};
   c.function = [](Tensors x) { return detail::one(max(std::move(x[0]))); };
-  c.reference = [](const Arrays& x) { return Arrays{Array({}, *std::max_element(x[0].values.begin(), x[0].values.end()))}; };
+  c.reference = [](const Arrays& x) {
+    return Arrays{Array({}, *std::max_element(x[0].values.begin(), x[0].values.end()))};
+  };
   c.samples = distinct({{2, 3}, {3, 2, 4}, {}, {1}});
   c.no_empty = "no element, no largest one: an error, see max_with_arg";
   c.errors.clear();
@@ -246,7 +273,8 @@ std::vector<OpCase> extreme_cases() {
     t.reference = [all_of](const Arrays& x) {
       const auto holds = [](double v) { return v != 0.0; };
       const auto& v = x[0].values;
-      return Arrays{Array({}, double(all_of ? std::all_of(v.begin(), v.end(), holds) : std::any_of(v.begin(), v.end(), holds)))};
+      return Arrays{
+          Array({}, double(all_of ? std::all_of(v.begin(), v.end(), holds) : std::any_of(v.begin(), v.end(), holds)))};
     };
     t.samples = [](Key key, DType) {
       Lists lists;
@@ -258,7 +286,10 @@ std::vector<OpCase> extreme_cases() {
     };
     t.not_differentiable = "bool result";
     const std::string tag = "[" + t.name + "]";
-    t.errors = {{"not bool", [all_of] { (void)(all_of ? all(zeros({2})) : any(zeros({2}))); }, "DtypeError", {tag, "float32(2,)", "expected bool"}}};
+    t.errors = {{"not bool",
+                 [all_of] { (void)(all_of ? all(zeros({2})) : any(zeros({2}))); },
+                 "DtypeError",
+                 {tag, "float32(2,)", "expected bool"}}};
     cases.push_back(t);
   }
   return cases;
@@ -266,35 +297,45 @@ std::vector<OpCase> extreme_cases() {
 
 std::vector<OpCase> row_cases() {
   std::vector<OpCase> cases;
-  OpCase c = reduction("logsumexp", {"logsumexp", "softmax"}, [](Tensor x) { return logsumexp(std::move(x)); }, -1, logsumexp_of);
+  OpCase c = reduction(
+      "logsumexp", {"logsumexp", "softmax"}, [](Tensor x) { return logsumexp(std::move(x)); }, -1, logsumexp_of);
   c.samples = normals(kShapes);  // without empty rows, whose value -inf has no differences; see reduce_test.cpp
   c.errors = axis_errors("logsumexp", [](Tensor x, std::int64_t axis) { (void)logsumexp(std::move(x), axis); });
   cases.push_back(c);
-  c = reduction("logsumexp/first", {"logsumexp", "permute"}, [](Tensor x) { return logsumexp(std::move(x), 0); }, 0, logsumexp_of);
+  c = reduction(
+      "logsumexp/first", {"logsumexp", "permute"}, [](Tensor x) { return logsumexp(std::move(x), 0); }, 0,
+      logsumexp_of);
   c.samples = normals({{2, 3}, {3, 2, 4}, {5, 3}, {1, 1}, {3, 0}, {1}});
   c.no_errors = "see logsumexp";
   cases.push_back(c);
 
-  c = rows("softmax", {"softmax", "softmax_grad"}, [](Tensor x) { return softmax(std::move(x)); }, -1, softmax_of);
+  c = rows(
+      "softmax", {"softmax", "softmax_grad"}, [](Tensor x) { return softmax(std::move(x)); }, -1, softmax_of);
   c.errors = axis_errors("softmax", [](Tensor x, std::int64_t axis) { (void)softmax(std::move(x), axis); });
   cases.push_back(c);
-  c = rows("softmax/first", {"softmax", "permute"}, [](Tensor x) { return softmax(std::move(x), 0); }, 0, softmax_of);
+  c = rows(
+      "softmax/first", {"softmax", "permute"}, [](Tensor x) { return softmax(std::move(x), 0); }, 0, softmax_of);
   c.no_errors = "see softmax";
   cases.push_back(c);
 
-  c = rows("log_softmax", {"log_softmax"}, [](Tensor x) { return log_softmax(std::move(x)); }, -1, [](const Row& r) {
-    Row out;
-    for (const double v : r) out.push_back(v - logsumexp_of(r));
-    return out;
-  });
+  c = rows(
+      "log_softmax", {"log_softmax"}, [](Tensor x) { return log_softmax(std::move(x)); }, -1,
+      [](const Row& r) {
+        Row out;
+        for (const double v : r) out.push_back(v - logsumexp_of(r));
+        return out;
+      });
   c.errors = axis_errors("log_softmax", [](Tensor x, std::int64_t axis) { (void)log_softmax(std::move(x), axis); });
   cases.push_back(c);
 
-  c = rows("layer_norm", {"layer_norm", "layer_norm_grad"}, [](Tensor x) { return layer_norm(std::move(x), kEps); }, -1, normalised);
+  c = rows(
+      "layer_norm", {"layer_norm", "layer_norm_grad"}, [](Tensor x) { return layer_norm(std::move(x), kEps); }, -1,
+      normalised);
   c.tolerance_f32 = 2e-5;  // 1/sqrt(eps) = 32 times the rounding of x - mean
-  c.errors = {{"0-d", [] { (void)layer_norm(zeros({})); }, "ShapeError", {"[layer_norm]", "0-d"}},
-              {"dtype", [] { (void)layer_norm(zeros({2}, int64)); }, "DtypeError", {"[layer_norm]", "int64(2,)", "cast"}},
-              {"eps", [] { (void)layer_norm(zeros({2}), -1.0); }, "ValueError", {"[layer_norm]", "-1", ">= 0", "1e-5"}}};
+  c.errors = {
+      {"0-d", [] { (void)layer_norm(zeros({})); }, "ShapeError", {"[layer_norm]", "0-d"}},
+      {"dtype", [] { (void)layer_norm(zeros({2}, int64)); }, "DtypeError", {"[layer_norm]", "int64(2,)", "cast"}},
+      {"eps", [] { (void)layer_norm(zeros({2}), -1.0); }, "ValueError", {"[layer_norm]", "-1", ">= 0", "1e-5"}}};
   cases.push_back(c);
 
   OpCase g;
@@ -304,14 +345,20 @@ std::vector<OpCase> row_cases() {
   g.reference = [](const Arrays& x) {
     Array gy = map(x[0], x[1], [](double a, double b) { return a * b; });
     const Array inner = along(gy, -1, [](const Row& r) { return Row{total(r)}; });
-    return Arrays{map(x[1], map(x[0], inner, [](double a, double b) { return a - b; }), [](double a, double b) { return a * b; })};
+    return Arrays{map(x[1], map(x[0], inner, [](double a, double b) { return a - b; }),
+                      [](double a, double b) { return a * b; })};
   };
   g.samples = normal_pairs({{2, 3}, {3, 2, 4}, {2, 19}, {1, 1}, {0, 3}});
   g.tolerance_f32 = 5e-6;
   g.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {701, 301}, dtype), normal_sample(key, 1, {701, 301}, dtype)};
   };
-  g.errors = {{"shapes", [] { (void)detail::softmax_grad(zeros({2, 3}), zeros({2, 2})); }, "ShapeError", {"[softmax_grad]", "(2, 3)", "(2, 2)"}}};
+  g.errors = {{"shapes",
+               [] {
+                 (void)detail::softmax_grad(zeros({2, 3}), zeros({2, 2}));
+               },
+               "ShapeError",
+               {"[softmax_grad]", "(2, 3)", "(2, 2)"}}};
   cases.push_back(g);
 
   g.name = "layer_norm_grad";
@@ -322,13 +369,15 @@ std::vector<OpCase> row_cases() {
     Array out(x[0].shape);
     const auto n = static_cast<std::size_t>(x[0].shape.back());
     for (std::size_t first = 0; first < x[0].values.size(); first += n) {
-      const Row row(x[1].values.begin() + static_cast<std::ptrdiff_t>(first), x[1].values.begin() + static_cast<std::ptrdiff_t>(first + n));
+      const Row row(x[1].values.begin() + static_cast<std::ptrdiff_t>(first),
+                    x[1].values.begin() + static_cast<std::ptrdiff_t>(first + n));
       const double s = std::sqrt(variance_of(row, 0.0) + kEps);
       for (std::size_t i = 0; i < n; ++i)
         for (std::size_t j = 0; j < n; ++j) {
           const double di = row[i] - mean_of(row);
           const double dj = row[j] - mean_of(row);
-          const double jacobian = ((i == j) - 1.0 / static_cast<double>(n)) / s - di * dj / (static_cast<double>(n) * s * s * s);
+          const double jacobian =
+              ((i == j) - 1.0 / static_cast<double>(n)) / s - di * dj / (static_cast<double>(n) * s * s * s);
           out.values[first + i] += jacobian * x[0].values[first + j];
         }
     }
@@ -336,7 +385,12 @@ std::vector<OpCase> row_cases() {
   };
   g.tolerance_f64 = 1e-12;
   g.tolerance_f32 = 1e-4;  // cancellation, and 1/sqrt(eps) = 32
-  g.errors = {{"shapes", [] { (void)detail::layer_norm_grad(zeros({2, 3}), zeros({2, 2}), 0.1); }, "ShapeError", {"[layer_norm_grad]"}}};
+  g.errors = {{"shapes",
+               [] {
+                 (void)detail::layer_norm_grad(zeros({2, 3}), zeros({2, 2}), 0.1);
+               },
+               "ShapeError",
+               {"[layer_norm_grad]"}}};
   cases.push_back(g);
   return cases;
 }
@@ -347,7 +401,8 @@ std::function<Lists(Key, DType)> logits_and_labels(std::vector<Shape> shapes) {
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       Shape rows = shapes[i];
       rows.pop_back();
-      lists.push_back({normal_sample(key, 2 * i, shapes[i], dtype), integer_sample(key, 2 * i + 1, rows, 0, shapes[i].back())});
+      lists.push_back(
+          {normal_sample(key, 2 * i, shapes[i], dtype), integer_sample(key, 2 * i + 1, rows, 0, shapes[i].back())});
     }
     return lists;
   };
@@ -398,7 +453,8 @@ double quantile_by_bisection(double p) {
   for (int i = 0; i < 80; ++i) {
     const double middle = 0.5 * (low + high);
     // Compare in the tail where the function keeps its digits.
-    const bool below = p < 0.5 ? 0.5 * std::erfc(-middle / std::sqrt(2.0)) < p : 0.5 * std::erfc(middle / std::sqrt(2.0)) > 1.0 - p;
+    const bool below =
+        p < 0.5 ? 0.5 * std::erfc(-middle / std::sqrt(2.0)) < p : 0.5 * std::erfc(middle / std::sqrt(2.0)) > 1.0 - p;
     (below ? low : high) = middle;
   }
   return 0.5 * (low + high);
@@ -414,7 +470,8 @@ double probability(Key key, std::uint64_t i, DType dtype) {
 
 std::vector<OpCase> reduce_cases() {
   std::vector<OpCase> cases;
-  for (auto& family : {sum_cases(), extreme_cases(), row_cases()}) cases.insert(cases.end(), family.begin(), family.end());
+  for (auto& family : {sum_cases(), extreme_cases(), row_cases()})
+    cases.insert(cases.end(), family.begin(), family.end());
   return cases;
 }
 
@@ -440,10 +497,29 @@ std::vector<OpCase> loss_cases() {
     return Tensors{normal_sample(key, 0, {701, 301}, dtype), integer_sample(key, 1, {701}, 0, 301)};
   };
   c.errors = {
-      {"labels' shape", [] { (void)cross_entropy(zeros({2, 3}), zeros({3}, int64)); }, "ShapeError", {"[cross_entropy]", "(2, 3)", "(3,)", "(2,)"}},
-      {"labels' dtype", [] { (void)cross_entropy(zeros({2, 3}), zeros({2})); }, "DtypeError", {"[cross_entropy]", "float32(2,)", "int64", "cast"}},
-      {"logits' dtype", [] { (void)cross_entropy(zeros({2, 3}, int64), zeros({2}, int64)); }, "DtypeError", {"[cross_entropy]", "cast"}},
-      {"label", [] { (void)cross_entropy(zeros({2, 3}), from_vector<std::int64_t>({0, 3}, {2})); }, "ValueError",
+      {"labels' shape",
+       [] {
+         (void)cross_entropy(zeros({2, 3}), zeros({3}, int64));
+       },
+       "ShapeError",
+       {"[cross_entropy]", "(2, 3)", "(3,)", "(2,)"}},
+      {"labels' dtype",
+       [] {
+         (void)cross_entropy(zeros({2, 3}), zeros({2}));
+       },
+       "DtypeError",
+       {"[cross_entropy]", "float32(2,)", "int64", "cast"}},
+      {"logits' dtype",
+       [] {
+         (void)cross_entropy(zeros({2, 3}, int64), zeros({2}, int64));
+       },
+       "DtypeError",
+       {"[cross_entropy]", "cast"}},
+      {"label",
+       [] {
+         (void)cross_entropy(zeros({2, 3}), from_vector<std::int64_t>({0, 3}, {2}));
+       },
+       "ValueError",
        {"[cross_entropy]", "label 3", "position 1", "< 3"}},
       {"0-d", [] { (void)cross_entropy(zeros({}), zeros({}, int64)); }, "ShapeError", {"[cross_entropy]", "0-d"}}};
   cases.push_back(c);
@@ -474,7 +550,12 @@ std::vector<OpCase> loss_cases() {
   m.samples = normal_pairs({{2, 3}, {37}, {}, {1, 1}});
   m.no_empty = "the mean of nothing is NaN";
   m.strided_bitwise = false;  // the mean adds in the order of memory
-  m.errors = {{"shapes", [] { (void)mse_loss(zeros({4}), zeros({4, 1})); }, "ShapeError", {"[mse_loss]", "(4,)", "(4, 1)", "same shape"}}};
+  m.errors = {{"shapes",
+               [] {
+                 (void)mse_loss(zeros({4}), zeros({4, 1}));
+               },
+               "ShapeError",
+               {"[mse_loss]", "(4,)", "(4, 1)", "same shape"}}};
   cases.push_back(m);
   return cases;
 }
@@ -486,8 +567,9 @@ std::vector<OpCase> random_cases() {
     if (dtype == float64) return -1.0 + 4.0 * key.uniform(i);
     return static_cast<double>(static_cast<float>(-1.0 + 4.0 * (key.bits(i) >> 8) / 16777216.0));
   });
-  c.errors = {{"interval", [] { (void)uniform(Key(1), {2}, 1.0, 1.0); }, "ValueError", {"[uniform]", "[1, 1)", "low < high"}},
-              {"dtype", [] { (void)uniform(Key(1), {2}, 0.0, 1.0, int64); }, "DtypeError", {"[uniform]", "int64", "randint"}}};
+  c.errors = {
+      {"interval", [] { (void)uniform(Key(1), {2}, 1.0, 1.0); }, "ValueError", {"[uniform]", "[1, 1)", "low < high"}},
+      {"dtype", [] { (void)uniform(Key(1), {2}, 0.0, 1.0, int64); }, "DtypeError", {"[uniform]", "int64", "randint"}}};
   cases.push_back(c);
 
   c = random_case("normal", [](Key key, Shape s, DType d) { return normal(key, s, 0.5, 2.0, d); });
@@ -506,13 +588,20 @@ std::vector<OpCase> random_cases() {
     return 2.0 * quantile_by_bisection(tail + (1.0 - 2.0 * tail) * probability(key, i, dtype));
   });
   c.tolerance_f64 = 1e-6;
-  c.errors = {{"bound", [] { (void)truncated_normal(Key(1), {2}, 0.0); }, "ValueError", {"[truncated_normal]", "bound 0", "> 0"}},
-              {"stddev", [] { (void)truncated_normal(Key(1), {2}, 2.0, -3.0); }, "ValueError", {"[truncated_normal]", "stddev -3"}}};
+  c.errors = {{"bound",
+               [] { (void)truncated_normal(Key(1), {2}, 0.0); },
+               "ValueError",
+               {"[truncated_normal]", "bound 0", "> 0"}},
+              {"stddev",
+               [] { (void)truncated_normal(Key(1), {2}, 2.0, -3.0); },
+               "ValueError",
+               {"[truncated_normal]", "stddev -3"}}};
   cases.push_back(c);
 
   c = random_case("bernoulli", [](Key key, Shape s, DType) { return bernoulli(key, s, 0.3); });
   c.reference = elementwise([](Key key, std::uint64_t i, DType) { return double(key.uniform(i) < 0.3); });
-  c.errors = {{"probability", [] { (void)bernoulli(Key(1), {2}, 1.5); }, "ValueError", {"[bernoulli]", "1.5", "0 <= p <= 1"}}};
+  c.errors = {
+      {"probability", [] { (void)bernoulli(Key(1), {2}, 1.5); }, "ValueError", {"[bernoulli]", "1.5", "0 <= p <= 1"}}};
   cases.push_back(c);
 
   c = random_case("randint", [](Key key, Shape s, DType) { return randint(key, s, -3, 9); });
@@ -521,7 +610,8 @@ std::vector<OpCase> random_cases() {
     const double low = static_cast<double>(key.bits(2 * i + 1));
     return -3.0 + std::floor(12.0 * (high + low / 4294967296.0) / 4294967296.0);
   });
-  c.errors = {{"interval", [] { (void)randint(Key(1), {2}, 3, 3); }, "ValueError", {"[randint]", "[3, 3)", "low < high"}}};
+  c.errors = {
+      {"interval", [] { (void)randint(Key(1), {2}, 3, 3); }, "ValueError", {"[randint]", "[3, 3)", "low < high"}}};
   cases.push_back(c);
 
   c = random_case("permutation", [](Key key, Shape s, DType) { return permutation(key, s.product()); });

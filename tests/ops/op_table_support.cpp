@@ -11,7 +11,8 @@ Array::Array(Shape s, double fill) : shape(s), values(static_cast<std::size_t>(s
 
 Array::Array(Shape s, std::vector<double> v) : shape(s), values(std::move(v)) {
   if (shape.product() != static_cast<std::int64_t>(values.size()))
-    throw std::logic_error("Array: " + to_string(shape) + " does not hold " + std::to_string(values.size()) + " values");
+    throw std::logic_error("Array: " + to_string(shape) + " does not hold " + std::to_string(values.size()) +
+                           " values");
 }
 
 Array::Array(const Tensor& t) : shape(t.shape()) {

@@ -84,7 +84,8 @@ TEST_CASE("truncated_normal: bounded, with the right spread") {
 }
 
 TEST_CASE("bernoulli: frequency and the ends") {
-  CHECK(mean(cast(bernoulli(Key(5), {kMany}, 0.3), float64)).item() == Approx(0.3).margin(5 * 0.46 / std::sqrt(double(kMany))));
+  CHECK(mean(cast(bernoulli(Key(5), {kMany}, 0.3), float64)).item() ==
+        Approx(0.3).margin(5 * 0.46 / std::sqrt(double(kMany))));
   CHECK(all(bernoulli(Key(5), {1000}, 1.0)).item() == 1.0);
   CHECK(any(bernoulli(Key(5), {1000}, 0.0)).item() == 0.0);
 }
