@@ -74,11 +74,20 @@ else()
   list(APPEND SOLVENT_SWITCHED_OFF "BLAS: SOLVENT_BLAS=OFF, own matrix kernels are used")
 endif()
 
+# Header and library by hand: the configuration that distributions ship stops the whole configuration when OpenCL's
+# development files, which a user of the CPU engine does not need, are missing.
 set(SOLVENT_ONEDNN_FOUND OFF)
+set(SOLVENT_ONEDNN_VERSION "")
 if(SOLVENT_ONEDNN)
-  find_package(dnnl CONFIG QUIET)
-  if(dnnl_FOUND)
+  find_path(SOLVENT_ONEDNN_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
+  find_library(SOLVENT_ONEDNN_LIBRARY dnnl)
+  mark_as_advanced(SOLVENT_ONEDNN_INCLUDE_DIR SOLVENT_ONEDNN_LIBRARY)
+  if(SOLVENT_ONEDNN_INCLUDE_DIR AND SOLVENT_ONEDNN_LIBRARY)
     set(SOLVENT_ONEDNN_FOUND ON)
+    file(STRINGS "${SOLVENT_ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h" solvent_onednn_numbers
+         REGEX "DNNL_VERSION_(MAJOR|MINOR|PATCH)")
+    list(TRANSFORM solvent_onednn_numbers REPLACE "[^0-9]+" "")
+    list(JOIN solvent_onednn_numbers "." SOLVENT_ONEDNN_VERSION)
   else()
     list(APPEND SOLVENT_SWITCHED_OFF "oneDNN: not found; apt-get install libdnnl-dev")
   endif()

@@ -8,7 +8,7 @@ message(STATUS "Solvent ${Solvent_VERSION} (${solvent_library_kind} libraries, $
 message(STATUS "  compiler     ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
 message(STATUS "  BLAS         ${SOLVENT_BLAS_FLAVOUR} ${BLAS_LIBRARIES}")
 message(STATUS "  OpenMP       ${SOLVENT_OPENMP_FOUND} ${OpenMP_CXX_VERSION}")
-message(STATUS "  oneDNN       ${SOLVENT_ONEDNN_FOUND} ${dnnl_VERSION}")
+message(STATUS "  oneDNN       ${SOLVENT_ONEDNN_FOUND} ${SOLVENT_ONEDNN_VERSION}")
 message(STATUS "  Highway      ${hwy_VERSION}, baseline target only: ${SOLVENT_STATIC_SIMD}")
 if(SOLVENT_CUDA)
   message(STATUS "  CUDA         ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
