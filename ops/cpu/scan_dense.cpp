@@ -36,8 +36,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr std::size_t kLaneLimit = 4;  // largest n of the lane kernels
 
+/// At most 256 bits: wider lanes gain nothing where memory sets the pace, and 16 sequences make two tasks.
 template <class T>
-using Tag = hn::ScalableTag<T>;
+using Tag = hn::CappedTag<T, 32 / sizeof(T)>;
 
 template <class T>
 inline constexpr std::size_t kWidth = hn::MaxLanes(Tag<T>());
@@ -294,7 +295,11 @@ void scan_lanes(const Scan<T>& x) {
   constexpr std::size_t N = kWidth<T>;
   const std::size_t blocks = x.lead > x.batch && x.batch < 2 * N ? 0 : x.batch / N;
   const std::size_t rest = x.batch - blocks * N;
-  const std::size_t group = std::clamp<std::size_t>(4096 / (N * x.n * x.n * sizeof(T)), 1, 32);  // long pieces of rows
+  // Blocks of a task: pieces of rows of 4 KB, for the prefetcher; shorter ones, down to 512 bytes, to have two tasks.
+  const std::size_t block_bytes = N * x.n * x.n * sizeof(T);
+  const std::size_t long_pieces = std::clamp<std::size_t>(4096 / block_bytes, 1, 32);
+  const std::size_t short_pieces = std::clamp<std::size_t>(512 / block_bytes, 1, 32);
+  const std::size_t group = std::min(long_pieces, std::max(short_pieces, (blocks + 1) / 2));
   const std::size_t block_size = x.lead * x.n * N;
   const std::size_t group_size = group * block_size + (x.n + x.n * x.n) * N;
   const std::size_t groups = (blocks + group - 1) / group;
@@ -469,28 +474,45 @@ HWY_INLINE void column_sum(const T* a, std::size_t n, const T* h, const T* b, T*
   for (; i < n; ++i) columns<1>(hn::CappedTag<T, 1>(), a, n, i, h, b, out);
 }
 
+/// Rows of length n that one step reads or writes for neighbouring sequences, and their copies on the leading axis.
+template <class T>
+struct Rows {
+  T* first;
+  std::size_t sequence, lead;  // strides
+  HWY_INLINE T* at(std::size_t s, std::size_t l) const { return first + s * sequence + l * lead; }
+};
+
 /// Sequences [s0, s1) over all steps. The state is the row written one step before. `zeros` (n) starts those without h0.
 template <class T>
 void recurrence(const Scan<T>& x, std::size_t s0, std::size_t s1, const T* zeros) {
-  const std::size_t n = x.n;
+  const std::size_t n = x.n, size = n * n, lead_stride = x.steps * x.batch * n;
+  // Small matrices of the next step are fetched early: the arithmetic between them keeps too few misses in flight.
+  // Larger ones are long enough for the hardware's prefetcher.
+  const bool prefetch = size * sizeof(T) <= 512 && (s1 - s0) * size * sizeof(T) <= 8192;
+  Rows<const T> before{zeros, 0, 0};
+  if (const T* initial = x.initial(0, s0)) before = {initial, n, x.batch * n};
   for (std::size_t i = 0; i < x.steps; ++i) {
-    const std::size_t t = x.time(i);
-    for (std::size_t s = s0; s < s1; ++s) {
+    const std::size_t t = x.time(i), row = x.row(0, t, s0);
+    const Rows<const T> b{x.b + row, n, lead_stride};
+    const Rows<T> h{x.h + row, n, lead_stride};
+    const bool product = i > 0 || !x.shift_a;  // else h = b: no matrix enters the first step
+    const T* a = product ? x.matrix(t, s0) : nullptr;
+    const T* next = prefetch && i + 1 < x.steps ? x.matrix(x.time(i + 1), s0) : nullptr;
+    for (std::size_t s = 0; s < s1 - s0; ++s) {
+      if (next != nullptr) {
+        for (std::size_t offset = 0; offset < size; offset += 64 / sizeof(T)) hwy::Prefetch(next + s * size + offset);
+      }
       for (std::size_t l = 0; l < x.lead; ++l) {
-        const std::size_t row = x.row(l, t, s);
-        if (i == 0 && x.shift_a) {
-          std::memmove(x.h + row, x.b + row, n * sizeof(T));
-          continue;
-        }
-        const T* first = x.initial(l, s);
-        const T* before = i > 0 ? x.h + x.row(l, x.time(i - 1), s) : first != nullptr ? first : zeros;
-        if (x.transposed) {
-          column_sum(x.matrix(t, s), n, before, x.b + row, x.h + row);
+        if (!product) {
+          std::memmove(h.at(s, l), b.at(s, l), n * sizeof(T));
+        } else if (x.transposed) {
+          column_sum(a + s * size, n, before.at(s, l), b.at(s, l), h.at(s, l));
         } else {
-          dot_product_rows(x.matrix(t, s), n, before, x.b + row, x.h + row);
+          dot_product_rows(a + s * size, n, before.at(s, l), b.at(s, l), h.at(s, l));
         }
       }
     }
+    before = {h.first, n, lead_stride};
   }
 }
 
