@@ -155,8 +155,9 @@ void multiply_block(const GemmCall<T>& call, const T* packed) noexcept {
   parallel_for(rows * columns, 1, [&](std::int64_t begin, std::int64_t end) {
     BlockBuffer<T> block;
     for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t i = index / columns * height;
-      const std::int64_t j = index % columns * width;
+      // Down the columns: the short last block of rows then falls to every thread alike.
+      const std::int64_t i = index % rows * height;
+      const std::int64_t j = index / rows * width;
       GemmCall<T> tile = call;
       tile.m = std::min(height, call.m - i);
       tile.n = std::min(width, call.n - j);
