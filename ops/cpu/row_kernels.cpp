@@ -206,27 +206,37 @@ HWY_INLINE hn::TFromD<D> sum_row(D d, std::size_t cols, const Full& full, const 
 /// Rows up to this length pass through a buffer, so that the result is written once, past the caches.
 inline constexpr std::size_t kRowBuffer = 4096;
 
-/// Rows of less than two vectors, in registers; returns the first row it left to the general code. Loads and stores are
-/// whole vectors that reach into the next rows, whose results are written later (so not in place, and not the last rows of
-/// the block): masked stores cost more than all else.
-template <class T>
+/// Rows of one vector or less, or of more than one and less than two (kTwo), in registers; returns the first row it left to
+/// the general code. Loads and stores are whole vectors that reach into the next rows, whose results are written later (so
+/// not in place, and not the last rows of the block): masked stores cost more than all else.
+template <bool kTwo, class T>
 std::size_t softmax_short_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::size_t cols) {
   const hn::ScalableTag<T> d;
   const std::size_t lanes = hn::Lanes(d);
   const auto low = hn::Set(d, -std::numeric_limits<T>::infinity());
   const auto mask0 = hn::FirstN(d, std::min(cols, lanes));
-  const auto mask1 = hn::FirstN(d, cols > lanes ? cols - lanes : 0);
+  const auto mask1 = hn::FirstN(d, kTwo ? cols - lanes : 0);
   std::size_t r = begin;
-  for (; r < end && r * cols + 2 * lanes <= end * cols; ++r) {
+  for (; r < end && r * cols + (kTwo ? 2 : 1) * lanes <= end * cols; ++r) {
     const auto v0 = hn::IfThenElse(mask0, hn::LoadU(d, x + r * cols), low);
-    const auto v1 = hn::IfThenElse(mask1, hn::LoadU(d, x + r * cols + lanes), low);
-    const auto largest = hn::MaxOfLanes(d, hn::Max(v0, v1));
-    const auto e0 = exp_bounded_above(d, hn::Sub(v0, largest));
-    const auto e1 = exp_bounded_above(d, hn::Sub(v1, largest));
-    const auto sum = hn::SumOfLanes(d, hn::Add(hn::IfThenElseZero(mask0, e0), hn::IfThenElseZero(mask1, e1)));
-    const auto factor = hn::Div(hn::Set(d, T{1}), sum);
+    auto v1 = low;
+    auto largest = v0;
+    if constexpr (kTwo) {
+      v1 = hn::IfThenElse(mask1, hn::LoadU(d, x + r * cols + lanes), low);
+      largest = hn::Max(v0, v1);
+    }
+    largest = hn::MaxOfLanes(d, largest);
+    // Lanes beyond the row take part as e^0: e^-inf would cost a denormal intermediate result.
+    const auto e0 = exp_bounded_above(d, hn::IfThenElseZero(mask0, hn::Sub(v0, largest)));
+    auto sum = hn::IfThenElseZero(mask0, e0);
+    auto e1 = e0;
+    if constexpr (kTwo) {
+      e1 = exp_bounded_above(d, hn::IfThenElseZero(mask1, hn::Sub(v1, largest)));
+      sum = hn::Add(sum, hn::IfThenElseZero(mask1, e1));
+    }
+    const auto factor = hn::Div(hn::Set(d, T{1}), hn::SumOfLanes(d, sum));
     hn::StoreU(hn::Mul(e0, factor), d, y + r * cols);
-    if (cols > lanes) hn::StoreU(hn::Mul(e1, factor), d, y + r * cols + lanes);
+    if constexpr (kTwo) hn::StoreU(hn::Mul(e1, factor), d, y + r * cols + lanes);
   }
   return r;
 }
@@ -236,7 +246,11 @@ void softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::siz
   const hn::ScalableTag<T> d;
   HWY_ALIGN T buffer[kRowBuffer];
   const bool buffered = stream && cols <= kRowBuffer;
-  if (cols < 2 * hn::Lanes(d) && x != y) begin = softmax_short_rows(x, y, begin, end, cols);
+  if (x != y && cols <= hn::Lanes(d)) {
+    begin = softmax_short_rows<false>(x, y, begin, end, cols);
+  } else if (x != y && cols < 2 * hn::Lanes(d)) {
+    begin = softmax_short_rows<true>(x, y, begin, end, cols);
+  }
   for (std::size_t r = begin; r < end; ++r) {
     const T* in = x + r * cols;
     T* out = y + r * cols;

@@ -83,6 +83,7 @@ const bool kRegistered[] = {
     add_row("elementwise/tanh_16M", [] { return elementwise_row("tanh", tanh, 0.8); }),
     add_row("elementwise/sigmoid_16M", [] { return elementwise_row("sigmoid", sigmoid, 0.8); }),
     add_row("elementwise/gelu_16M", [] { return elementwise_row("gelu", gelu, 0.8); }),
+    add_row("elementwise/gelu_tanh_16M", [] { return elementwise_row("gelu_tanh", gelu_tanh, 0.8); }),
     add_row("rows/softmax_1000000x10", [] { return rows_row("softmax", softmax_rows, 1000000, 10, 0, 5); }),
     add_row("rows/softmax_16000x1000", [] { return rows_row("softmax", softmax_rows, 16000, 1000, 0, 5); }),
     add_row("rows/softmax_320x50000", [] { return rows_row("softmax", softmax_rows, 320, 50000, 0, 5); }),

@@ -62,12 +62,14 @@ Call elementwise(const std::string& name, const float* x_data, const float* y_da
     if (name == "tanh") compute = [=]() mutable { return torch::tanh_out(r, x); };
     if (name == "sigmoid") compute = [=]() mutable { return torch::sigmoid_out(r, x); };
     if (name == "gelu") compute = [=]() mutable { return torch::gelu_out(r, x); };
+    if (name == "gelu_tanh") compute = [=]() mutable { return torch::gelu_out(r, x, "tanh"); };
   } else {
     if (name == "add") compute = [=] { return x + y; };
     if (name == "exp") compute = [=] { return torch::exp(x); };
     if (name == "tanh") compute = [=] { return torch::tanh(x); };
     if (name == "sigmoid") compute = [=] { return torch::sigmoid(x); };
     if (name == "gelu") compute = [=] { return torch::gelu(x); };
+    if (name == "gelu_tanh") compute = [=] { return torch::gelu(x, "tanh"); };
     if (name == "sum") compute = [=] { return torch::sum(x); };
     if (name == "softmax") compute = [=] { return torch::softmax(x, -1); };
     if (name == "layer_norm") compute = [=] { return torch::layer_norm(x, {columns}); };
