@@ -22,6 +22,7 @@ void check_names(const char* op, const CheckpointParts& parts) {
   };
   for (const auto& [name, module] : parts.modules) check(name);
   for (const auto& [name, optimizer] : parts.optimizers) check(name);
+  for (const auto& [name, tensors] : parts.tensors) check(name);
 }
 
 /// Calls load(part, its state) for a part; collects what does not fit.
@@ -44,6 +45,7 @@ void save_checkpoint(const std::string& path, const CheckpointParts& parts, cons
   };
   for (const auto& [name, module] : parts.modules) append(name, module->state_dict());
   for (const auto& [name, optimizer] : parts.optimizers) append(name, optimizer->state_dict());
+  for (const auto& [name, tensors] : parts.tensors) append(name, *tensors);
   save_safetensors(path, all, metadata);
 }
 
@@ -69,9 +71,14 @@ Metadata load_checkpoint(const std::string& path, const CheckpointParts& parts) 
   };
   for (const auto& [name, module] : parts.modules) load_part(name, *module, state_of(name), problems);
   for (const auto& [name, optimizer] : parts.optimizers) load_part(name, *optimizer, state_of(name), problems);
+  std::vector<StateDict> others;
+  for (const auto& [name, tensors] : parts.tensors) others.push_back(state_of(name));
   for (const auto& [name, state] : states)
     problems += fmt::format("\n  \"{}\": {} tensors that belong to no part", name, state.size());
-  if (problems.empty()) return std::move(file.metadata);
+  if (problems.empty()) {
+    for (std::size_t k = 0; k < others.size(); ++k) *parts.tensors[k].second = std::move(others[k]);
+    return std::move(file.metadata);
+  }
   std::size_t i = 0;
   for (const auto& [name, module] : parts.modules) module->load_state_dict(previous[i++]);
   for (const auto& [name, optimizer] : parts.optimizers) optimizer->load_state_dict(previous[i++]);

@@ -15,8 +15,11 @@ using Metadata = std::map<std::string, std::string>;
 
 /// What a checkpoint holds. Names become prefixes: tensor "model/encoder.weight", "adam/exp_avg.0".
 struct CheckpointParts {
-  std::vector<std::pair<std::string, Module*>> modules;
-  std::vector<std::pair<std::string, Optimizer*>> optimizers;
+  std::vector<std::pair<std::string, Module*>> modules = {};
+  std::vector<std::pair<std::string, Optimizer*>> optimizers = {};
+  /// Any other tensors by name, such as a solver's warm starts or averaged weights. Loading replaces the whole list by
+  /// what the file has (nothing, if it was empty).
+  std::vector<std::pair<std::string, StateDict*>> tensors = {};
 };
 
 /// Writes all parts and the metadata (any strings: numbers, JSON) atomically: a full disk or a crash leaves the

@@ -3,6 +3,7 @@
 
 #include "solvent/nn/activation.h"
 #include "solvent/nn/checkpoint.h"
+#include "solvent/nn/checkpoint_store.h"
 #include "solvent/nn/elman.h"
 #include "solvent/nn/functional.h"
 #include "solvent/nn/gru.h"
@@ -15,3 +16,5 @@
 #include "solvent/nn/optim/clip.h"
 #include "solvent/nn/optim/schedule.h"
 #include "solvent/nn/optim/sgd.h"
+#include "solvent/nn/state_import.h"
+#include "solvent/nn/state_values.h"

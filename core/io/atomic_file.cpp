@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <utility>
@@ -12,8 +13,15 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
+#include "solvent/core/io/file_calls.h"
 
 namespace solvent {
+
+detail::FileCalls& detail::file_calls() noexcept {
+  static FileCalls calls{::write, ::fsync, ::close, std::rename};
+  return calls;
+}
+
 namespace {
 
 std::string folder_of(const std::string& path) {
@@ -73,11 +81,11 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
   const char* p = static_cast<const char*>(data);
   while (bytes > 0) {
     // Linux writes at most 2 GiB - 4 KiB per call.
-    const ssize_t n = ::write(descriptor_, p, bytes < (std::size_t{1} << 30) ? bytes : (std::size_t{1} << 30));
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      fail("write", errno);
-    }
+    const ssize_t n =
+        detail::file_calls().write(descriptor_, p, bytes < (std::size_t{1} << 30) ? bytes : (std::size_t{1} << 30));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("write", errno);
+    if (n == 0) fail("write", ENOSPC);  // no progress and no reason: trying again would not end
     p += n;
     bytes -= static_cast<std::size_t>(n);
   }
@@ -87,9 +95,9 @@ void AtomicFile::commit() {
   struct stat info {};
   if (::stat(path_.c_str(), &info) == 0 && ::fchmod(descriptor_, info.st_mode & 07777) != 0)
     fail("set the permissions of", errno);
-  if (::fsync(descriptor_) != 0) fail("flush", errno);
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("close", errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
+  if (detail::file_calls().fsync(descriptor_) != 0) fail("flush", errno);
+  if (detail::file_calls().close(std::exchange(descriptor_, -1)) != 0) fail("close", errno);
+  if (detail::file_calls().rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
   temporary_.clear();
   // Makes the rename itself durable; some file systems cannot, and the contents are safe either way.
   const int folder = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -20,7 +20,7 @@
 #include "solvent/experiments/common/sampler.h"
 #include "solvent/experiments/common/summary.h"
 #include "solvent/experiments/deer/classifier.h"
-#include "solvent/nn/checkpoint.h"
+#include "solvent/nn/checkpoint_store.h"
 #include "solvent/nn/functional.h"
 #include "solvent/nn/optim/adam.h"
 #include "solvent/nn/optim/clip.h"
@@ -128,11 +128,23 @@ class Trainer {
     return score;
   }
 
-  void save(const std::string& path) { nn::save_checkpoint(path, parts(), {{"experiment", "deer classify"}}); }
-  /// @throws DataError for a file that is damaged or belongs to other settings; nothing has changed then
-  void load(const std::string& path) {
+  void save(nn::CheckpointStore& store) {
+    nn::StateValues state;
+    state.set("experiment", "deer classify");
+    state.set("seed", settings_.seed);
+    state.set("loader position", steps());  // batch and learning rate of a step are functions of it
+    store.save(steps(), parts(), state);
+  }
+  /// Goes on from the newest usable checkpoint, if there is one. @return messages about damaged ones
+  /// @throws DataError if all are damaged or belong to other settings; nothing has changed then
+  std::vector<std::string> load(nn::CheckpointStore& store) {
     try {
-      nn::load_checkpoint(path, parts());
+      const auto found = store.load(parts());
+      if (!found) return {};
+      if (found->state.text("experiment") != "deer classify" || found->state.integer("seed") != settings_.seed)
+        throw IoError(
+            fmt::format("[classify] the checkpoint in {} belongs to another experiment or seed", store.directory()));
+      return found->warnings;
     } catch (const IoError& e) {
       throw DataError(std::string(e.what()) + ". The run cannot go on from it: start again without --resume.");
     }
@@ -185,8 +197,8 @@ struct RunResult {
   double seconds = 0;
 };
 
-RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trainer, const RunDir& run, Log& log) {
-  const std::string checkpoint = (run.checkpoint_dir() / "state.safetensors").string();
+RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trainer, nn::CheckpointStore& store,
+                const RunDir& run, Log& log) {
   MetricsWriter metrics(run.file("metrics.csv"), columns(), trainer.steps());
   Progress progress(std::cerr, {.label = "classify",
                                 .total = s.steps,
@@ -198,9 +210,12 @@ RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trai
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   RunResult result;
   std::string extra;
+  std::int64_t saved = store.steps().empty() ? -1 : trainer.steps();
   const auto save = [&] {
+    if (saved == trainer.steps()) return;
     metrics.sync();
-    trainer.save(checkpoint);
+    trainer.save(store);
+    saved = trainer.steps();
   };
   while (trainer.steps() < s.steps && !interrupt.requested()) {
     const StepResult r = trainer.step();
@@ -431,18 +446,19 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   const DataSplits data = load(s);
   Trainer trainer(s, data, s.method);
   const RunDir run = open_run(s);
+  nn::CheckpointStore store(run.checkpoint_dir().string());
   Log log(run.file("log.txt"), &std::cout);
   if (s.resume.empty()) {
     run.write("config.toml", invocation.options.to_toml());
     run.write("build.txt", build_info());
-  } else if (std::filesystem::exists(run.checkpoint_dir() / "state.safetensors")) {
-    trainer.load((run.checkpoint_dir() / "state.safetensors").string());
+  } else {
+    for (const std::string& warning : trainer.load(store)) log.write(warning);
   }
   log.write_quietly(invocation.command_line);
   log.write(describe_run(s, data, trainer));
   if (!s.resume.empty()) log.write(fmt::format("resumed after step {}", trainer.steps()));
 
-  RunResult result = train(s, data, trainer, run, log);
+  RunResult result = train(s, data, trainer, store, run, log);
   const Metrics metrics = read_metrics(run.file("metrics.csv"));
   if (result.interrupted) {
     log.write(fmt::format("stopped after step {}; go on with: deer classify --resume {}", trainer.steps(),

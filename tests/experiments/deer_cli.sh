@@ -2,7 +2,7 @@
 # End-to-end test of the deer program: results, exit codes, interruption and bit-exact continuation.
 # usage: deer_cli.sh path/to/deer
 set -euo pipefail
-deer=$1
+deer=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -59,9 +59,17 @@ done
 kill -INT $pid
 wait $pid || fail "an interrupted run exits with $?"
 expect 0 "test accuracy" "$deer" classify --resume part
-cmp whole/checkpoint/state.safetensors part/checkpoint/state.safetensors || fail "resumed parameters differ"
+last=step-00000040.safetensors
+cmp whole/checkpoint/$last part/checkpoint/$last || fail "resumed parameters differ"
 diff <(cut -d, -f1-6,8- whole/metrics.csv | cut -d, -f1-6) <(cut -d, -f1-6,8- part/metrics.csv | cut -d, -f1-6) || fail "resumed metrics differ"
-head -c 1000 whole/checkpoint/state.safetensors >whole/checkpoint/cut && mv whole/checkpoint/cut whole/checkpoint/state.safetensors
-expect 3 "state.safetensors" "$deer" classify --resume whole
+
+echo "- a damaged newest checkpoint: the one before it is used; all damaged: exit 3"
+cp part/checkpoint/$last good
+head -c 1000 good >part/checkpoint/$last
+expect 0 "going on from the checkpoint of step 39" "$deer" classify --resume part
+grep -qF "has 1000 bytes instead of" out.txt || { cat out.txt; fail "the damage is not described"; }
+cmp good part/checkpoint/$last || fail "parameters differ after a damaged checkpoint"
+for file in part/checkpoint/*.safetensors; do head -c 1000 good >"$file"; done
+expect 3 "no checkpoint in" "$deer" classify --resume part
 expect 2 "nowhere" "$deer" classify --resume nowhere
 echo "all passed"
