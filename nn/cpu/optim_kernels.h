@@ -34,8 +34,25 @@ struct AdamScalars {
   double parameter_weight = 1;  ///< 1 - rate * decay of AdamW
 };
 
+/// `v_max` is null without AMSGrad.
 template <class T>
-void adam_update(T* p, const T* g, T* m, T* v, std::int64_t n, const AdamScalars& scalars) noexcept;
+void adam_update(T* p, const T* g, T* m, T* v, T* v_max, std::int64_t n, const AdamScalars& scalars) noexcept;
+
+/// Adamax' update with all scalars of one step.
+struct AdamaxScalars {
+  double beta1 = 0;
+  double beta2 = 0;
+  double step_size = 0;  ///< rate / (1 - beta1^t)
+  double eps = 0;
+  double weight_decay = 0;
+};
+
+template <class T>
+void adamax_update(T* p, const T* g, T* m, T* u, std::int64_t n, const AdamaxScalars& scalars) noexcept;
+
+/// average += weight (x - average): an exponential average with decay 1 - weight.
+template <class T>
+void average_update(T* average, const T* x, std::int64_t n, double weight) noexcept;
 
 /// Sum of squares of a block, in float64.
 template <class T>

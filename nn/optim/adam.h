@@ -11,6 +11,8 @@ struct AdamOptions {
   double beta2 = 0.999;
   double eps = 1e-8;          ///< added to the root of the bias-corrected second moment
   double weight_decay = 0.0;  ///< Adam: added to the gradient; AdamW: see there
+  /// AMSGrad (Reddi et al. 2018, arXiv:1904.09237): the largest v so far takes v's place in the step.
+  bool amsgrad = false;
 };
 
 /// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
@@ -20,22 +22,24 @@ class SOLVENT_API Adam : public Optimizer {
   /// @throws ValueError unless rate, eps, decay >= 0 and 0 <= beta < 1
   explicit Adam(AdamOptions options = {});
 
+  /// For schedules of the momentum (one-cycle training). @throws ValueError unless 0 <= beta1 < 1
+  void set_beta1(double beta1);
+
  protected:
   enum class Decay : bool { coupled, decoupled };
   Adam(std::string name, AdamOptions options, Decay decay);
 
  private:
-  void update_block(float* p, const float* g, float* const* state, std::int64_t count) const noexcept override;
-  void update_block(double* p, const double* g, double* const* state, std::int64_t count) const noexcept override;
-  void begin_step(std::int64_t step) noexcept override;
+  void update_block(float* p, const float* g, float* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
+  void update_block(double* p, const double* g, double* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
 
   template <class T>
-  void update(T* p, const T* g, T* const* state, std::int64_t count) const noexcept;
+  void update(T* p, const T* g, T* const* state, std::int64_t count, const StepContext& context) const noexcept;
 
   AdamOptions options_;
   Decay decay_;
-  double step_size_ = 0;     // learning rate / (1 - beta1^t)
-  double inverse_root_ = 1;  // 1 / sqrt(1 - beta2^t)
 };
 
 }  // namespace solvent::nn

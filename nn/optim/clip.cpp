@@ -52,15 +52,44 @@ double global_norm(const Tensors& grads) {
   return std::sqrt(sum);
 }
 
-ClippedGrads clip_by_global_norm(Tensors grads, double max_norm) {
-  if (!(max_norm > 0))
-    throw ValueError(fmt::format("[clip_by_global_norm] got max_norm {}; expected a number > 0.", max_norm));
+namespace {
+
+void check_limit(const char* op, double max_norm, double eps) {
+  if (!(max_norm > 0)) throw ValueError(fmt::format("[{}] got max_norm {}; expected a number > 0.", op, max_norm));
+  if (!(eps >= 0)) throw ValueError(fmt::format("[{}] got eps {}; expected a number >= 0.", op, eps));
+}
+
+/// A factor below 1 scales; NaN reaches the gradients.
+bool shortens(double factor) { return factor < 1.0 || std::isnan(factor); }
+
+}  // namespace
+
+ClippedGrads clip_by_global_norm(Tensors grads, double max_norm, double eps) {
+  check_limit("clip_by_global_norm", max_norm, eps);
   ClippedGrads result{std::move(grads), 0};
   result.norm = global_norm(result.grads);
-  const double scale = max_norm / (result.norm + 1e-6);
-  if (scale < 1.0 || std::isnan(scale))
-    for (Tensor& g : result.grads) g = std::move(g) * scale;
+  const double factor = max_norm / (result.norm + eps);
+  if (shortens(factor))
+    for (Tensor& g : result.grads) g = std::move(g) * factor;
   return result;
+}
+
+SeparatelyClippedGrads clip_each_by_norm(Tensors grads, double max_norm, double eps) {
+  check_limit("clip_each_by_norm", max_norm, eps);
+  SeparatelyClippedGrads result{std::move(grads), {}};
+  for (Tensor& g : result.grads) {
+    const double norm = global_norm({g});
+    const double factor = max_norm / (norm + eps);
+    if (shortens(factor)) g = std::move(g) * factor;
+    result.norms.push_back(norm);
+  }
+  return result;
+}
+
+Tensors clip_by_value(Tensors grads, double limit) {
+  if (!(limit > 0)) throw ValueError(fmt::format("[clip_by_value] got limit {}; expected a number > 0.", limit));
+  for (Tensor& g : grads) g = clip(std::move(g), -limit, limit);
+  return grads;
 }
 
 }  // namespace solvent::nn

@@ -2,9 +2,12 @@
 /// Learning rates as pure functions of the step (0 for the first): nothing to save for a continuation.
 ///
 ///     optimizer.set_learning_rate(schedule(optimizer.steps()));
+///
+/// They serve other numbers as well: a limit for clipping, a momentum, or, counted in epochs, what a recipe states so.
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "solvent/core/export.h"
 
@@ -37,6 +40,90 @@ struct SOLVENT_API WarmupCosine {
   double initial = 0.0;
   double end = 0.0;
   /// @throws ValueError unless 0 <= warmup_steps < total_steps
+  double operator()(std::int64_t step) const;
+};
+
+/// Half a cosine from `initial` down to `end` at step `total_steps`, then `end`: WarmupCosine without warm-up.
+struct SOLVENT_API CosineSchedule {
+  double initial = 1e-3;
+  std::int64_t total_steps = 0;
+  double end = 0.0;
+  /// @throws ValueError unless total_steps > 0
+  double operator()(std::int64_t step) const;
+};
+
+/// Straight line from `initial` at step 0 to `end` at step `total_steps`, then `end`.
+struct SOLVENT_API LinearSchedule {
+  double initial = 1e-3;
+  double end = 0.0;
+  std::int64_t total_steps = 0;
+  /// @throws ValueError unless total_steps > 0
+  double operator()(std::int64_t step) const;
+};
+
+/// initial * factor^step.
+struct SOLVENT_API ExponentialSchedule {
+  double initial = 1e-3;
+  double factor = 0.9;
+  /// @throws ValueError for negative steps
+  double operator()(std::int64_t step) const;
+};
+
+/// initial * factor^(number of milestones <= step), milestones in any order.
+struct SOLVENT_API MultiStepSchedule {
+  double initial = 1e-3;
+  std::vector<std::int64_t> milestones = {};
+  double factor = 0.1;
+  /// @throws ValueError for negative steps
+  double operator()(std::int64_t step) const;
+};
+
+/// Half a cosine from `peak` towards `end`, again and again; the k-th period has first_period * growth^k steps (Loshchilov
+/// and Hutter 2017, arXiv:1608.03983).
+struct SOLVENT_API CosineRestarts {
+  double peak = 1e-3;
+  std::int64_t first_period = 1;
+  std::int64_t growth = 1;
+  double end = 0.0;
+  /// @throws ValueError unless first_period >= 1 and growth >= 1
+  double operator()(std::int64_t step) const;
+};
+
+/// How the height of the triangles of CyclicSchedule changes.
+enum class CyclicMode : std::uint8_t {
+  triangular,   ///< not at all
+  triangular2,  ///< halved after every cycle
+  exponential   ///< times decay^step
+};
+
+/// Straight from `low` to `high` in `steps_up` steps, back in `steps_down` steps, and again (Smith 2017, arXiv:1506.01186).
+struct SOLVENT_API CyclicSchedule {
+  double low = 1e-4;
+  double high = 1e-3;
+  std::int64_t steps_up = 2000;
+  std::int64_t steps_down = 2000;
+  CyclicMode mode = CyclicMode::triangular;
+  double decay = 1.0;  ///< of CyclicMode::exponential
+  /// @throws ValueError unless steps_up and steps_down >= 1
+  double operator()(std::int64_t step) const;
+};
+
+/// Curve of each part of OneCycleSchedule.
+enum class Annealing : std::uint8_t { cosine, linear };
+
+/// From `initial` up to `peak` at step rise * total_steps - 1, then down to `end` at step total_steps - 1, then `end` (Smith
+/// and Topin 2018, arXiv:1708.07120, as PyTorch's OneCycleLR, whose initial is peak / 25 and whose end is initial / 1e4).
+/// `three_phase` puts the way back to `initial`, as long as the way up, before the way down to `end`. A momentum that runs
+/// the other way is the same schedule with a low peak: {.initial = 0.95, .peak = 0.85, .end = 0.95}.
+struct SOLVENT_API OneCycleSchedule {
+  double initial = 4e-5;
+  double peak = 1e-3;
+  double end = 4e-9;
+  std::int64_t total_steps = 0;
+  double rise = 0.3;
+  Annealing annealing = Annealing::cosine;
+  bool three_phase = false;
+  /// @throws ValueError unless total_steps > 0 and 0 <= rise <= 1 (three phases: 1/2)
   double operator()(std::int64_t step) const;
 };
 

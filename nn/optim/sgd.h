@@ -20,13 +20,17 @@ class SOLVENT_API Sgd final : public Optimizer {
   /// @throws ValueError for a negative rate, momentum or decay, or Nesterov without momentum or with dampening
   explicit Sgd(SgdOptions options = {});
 
+  /// For schedules of the momentum (one-cycle training). @throws ValueError as the constructor, and if an optimizer made
+  /// without momentum gets one, or one made with it loses it
+  void set_momentum(double momentum);
+
  private:
-  void update_block(float* p, const float* g, float* const* state, std::int64_t count) const noexcept override;
-  void update_block(double* p, const double* g, double* const* state, std::int64_t count) const noexcept override;
-  void begin_step(std::int64_t step) noexcept override { first_ = step == 1; }
+  void update_block(float* p, const float* g, float* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
+  void update_block(double* p, const double* g, double* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
 
   SgdOptions options_;
-  bool first_ = true;
 };
 
 }  // namespace solvent::nn

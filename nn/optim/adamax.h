@@ -1,0 +1,34 @@
+#pragma once
+/// Adamax (Kingma and Ba 2015, arXiv:1412.6980, algorithm 2), as PyTorch's `torch.optim.Adamax`.
+
+#include "solvent/nn/optim/optimizer.h"
+
+namespace solvent::nn {
+
+struct AdamaxOptions {
+  double learning_rate = 2e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;          ///< added to |g|
+  double weight_decay = 0.0;  ///< added to the gradient times the parameter
+};
+
+/// g <- grad + weight_decay p;  m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps);  p <- p - lr / (1 - b1^t) m / u.
+class SOLVENT_API Adamax final : public Optimizer {
+ public:
+  /// @throws ValueError unless rate, eps, decay >= 0 and 0 <= beta < 1
+  explicit Adamax(AdamaxOptions options = {});
+
+ private:
+  void update_block(float* p, const float* g, float* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
+  void update_block(double* p, const double* g, double* const* state, std::int64_t count,
+                    const StepContext& context) const noexcept override;
+
+  template <class T>
+  void update(T* p, const T* g, T* const* state, std::int64_t count, const StepContext& context) const noexcept;
+
+  AdamaxOptions options_;
+};
+
+}  // namespace solvent::nn
