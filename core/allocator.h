@@ -22,7 +22,9 @@ struct MemoryStats {
   std::uint64_t cache_hits = 0;   ///< allocations that needed no memory from the system
 };
 
+/// The counters of a device's allocator now. @throws DeviceError if this build has no such device.
 SOLVENT_API MemoryStats memory_stats(Device device = cpu_device);
+/// Sets `MemoryStats::peak` to what is active now.
 SOLVENT_API void reset_peak_memory(Device device = cpu_device) noexcept;
 /// Returns cached blocks above 4 KiB to the system; memory of smaller ones is kept for smaller ones.
 SOLVENT_API void empty_cache(Device device = cpu_device) noexcept;

@@ -8,16 +8,18 @@
 
 namespace solvent {
 
+/// Kinds of devices.
 enum class DeviceType : std::uint8_t { cpu, cuda };
 
 /// A device: the CPU, or one GPU by its index.
 struct Device {
-  DeviceType type = DeviceType::cpu;
-  std::int16_t index = 0;
+  DeviceType type = DeviceType::cpu;  ///< kind of device
+  std::int16_t index = 0;             ///< which GPU; 0 for the CPU
 
   friend constexpr bool operator==(Device, Device) = default;
 };
 
+/// The CPU, where tensors live unless told otherwise.
 inline constexpr Device cpu_device{};
 
 /// "cpu" or "cuda:0".

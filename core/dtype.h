@@ -10,13 +10,17 @@
 
 namespace solvent {
 
+/// Element types.
 enum class DType : std::uint8_t { float32, float64, int64, boolean, uint8 };
 
+/// Short names of the element types, as in `zeros({2, 3}, float64)`. A bool cannot have its own name, hence `boolean`.
+/// @{
 inline constexpr DType float32 = DType::float32;
 inline constexpr DType float64 = DType::float64;
 inline constexpr DType int64 = DType::int64;
 inline constexpr DType boolean = DType::boolean;
 inline constexpr DType uint8 = DType::uint8;
+/// @}
 
 /// Size of one element in bytes.
 constexpr std::size_t size_of(DType dtype) noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 /// Symbol visibility. The libraries are compiled with hidden visibility; what users may link against carries SOLVENT_API.
 
+/// Marks what is visible outside the shared libraries.
 #if defined(_WIN32)
 #define SOLVENT_API
 #else

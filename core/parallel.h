@@ -19,6 +19,7 @@ SOLVENT_API void set_num_threads(int n);
 /// Restores the previous number of threads at the end of the scope.
 class SOLVENT_API NumThreadsGuard {
  public:
+  /// Calls set_num_threads(n). @throws ValueError if n < 1.
   explicit NumThreadsGuard(int n);
   ~NumThreadsGuard();
   NumThreadsGuard(const NumThreadsGuard&) = delete;

@@ -13,8 +13,11 @@
 
 namespace solvent {
 
+/// The bare generator; everything else is Key.
 namespace philox {
+/// Input and output of the generator: 128 bits.
 using Counter = std::array<std::uint32_t, 4>;
+/// Key of the generator: 64 bits.
 using Seed = std::array<std::uint32_t, 2>;
 
 /// Ten rounds of Philox4x32.
@@ -33,10 +36,11 @@ SOLVENT_HD constexpr Counter block(Counter c, Seed k) noexcept {
 
 /// Names one stream of random numbers.
 struct SOLVENT_API Key {
-  std::uint64_t seed = 0;
-  std::uint64_t stream = 0;
+  std::uint64_t seed = 0;    ///< the number a user chose
+  std::uint64_t stream = 0;  ///< which of its 2^64 streams
 
   constexpr Key() = default;
+  /// Stream `st` of seed `s`.
   explicit constexpr Key(std::uint64_t s, std::uint64_t st = 0) : seed(s), stream(st) {}
 
   /// n keys whose streams are independent of each other and of this key's.

@@ -12,6 +12,7 @@
 
 namespace solvent {
 
+/// Largest number of axes of a tensor.
 inline constexpr int kMaxRank = 8;
 
 namespace detail {
@@ -23,9 +24,12 @@ namespace detail {
 class Dims {
  public:
   constexpr Dims() = default;
+  /// From a list of values. @throws ShapeError if there are more than kMaxRank.
+  /// @{
   constexpr Dims(std::initializer_list<std::int64_t> values) { assign(values.begin(), values.size()); }
   Dims(const std::vector<std::int64_t>& values) { assign(values.data(), values.size()); }  // NOLINT: implicit
   explicit constexpr Dims(std::span<const std::int64_t> values) { assign(values.data(), values.size()); }
+  /// @}
   /// `rank` copies of `value`.
   static constexpr Dims filled(int rank, std::int64_t value) {
     Dims d;
@@ -33,30 +37,40 @@ class Dims {
     return d;
   }
 
+  /// Number of entries, and whether there are none.
+  /// @{
   [[nodiscard]] constexpr int rank() const noexcept { return rank_; }
   [[nodiscard]] constexpr std::size_t size() const noexcept { return static_cast<std::size_t>(rank_); }
   [[nodiscard]] constexpr bool empty() const noexcept { return rank_ == 0; }
+  /// @}
 
   /// Unchecked access, 0 <= i < rank.
+  /// @{
   constexpr std::int64_t operator[](int i) const noexcept { return values_[i]; }
   constexpr std::int64_t& operator[](int i) noexcept { return values_[i]; }
+  /// @}
   /// Checked access; negative axes count from the right. @throws ShapeError
   [[nodiscard]] constexpr std::int64_t at(std::int64_t axis) const {
     if (axis < -rank_ || axis >= rank_) detail::throw_axis("shape", axis, rank_);
     return values_[axis < 0 ? axis + rank_ : axis];
   }
 
+  /// Entries in order; front() and back() need at least one.
+  /// @{
   constexpr const std::int64_t* begin() const noexcept { return values_; }
   constexpr const std::int64_t* end() const noexcept { return values_ + rank_; }
   constexpr std::int64_t* begin() noexcept { return values_; }
   constexpr std::int64_t* end() noexcept { return values_ + rank_; }
   [[nodiscard]] constexpr std::int64_t front() const noexcept { return values_[0]; }
   [[nodiscard]] constexpr std::int64_t back() const noexcept { return values_[rank_ - 1]; }
+  /// @}
 
+  /// Appends an entry. @throws ShapeError beyond kMaxRank.
   constexpr void push_back(std::int64_t v) {
     if (rank_ == kMaxRank) detail::throw_rank(rank_ + 1);
     values_[rank_++] = v;
   }
+  /// Removes the last entry of a list that is not empty.
   constexpr void pop_back() noexcept { --rank_; }
   /// Inserts before position i, 0 <= i <= rank.
   constexpr void insert(int i, std::int64_t v) {
@@ -64,6 +78,7 @@ class Dims {
     for (int j = rank_ - 1; j > i; --j) values_[j] = values_[j - 1];
     values_[i] = v;
   }
+  /// Removes entry i, 0 <= i < rank.
   constexpr void erase(int i) noexcept {
     for (int j = i; j + 1 < rank_; ++j) values_[j] = values_[j + 1];
     --rank_;
@@ -91,9 +106,12 @@ class Dims {
   int rank_ = 0;
 };
 
+/// What the integers mean: extents of axes, distances in elements, or numbers of axes.
+/// @{
 using Shape = Dims;
 using Strides = Dims;
 using Axes = Dims;
+/// @}
 
 /// "(2, 3)", "(4,)", "()".
 SOLVENT_API std::string to_string(const Dims& dims);

@@ -60,10 +60,13 @@ SOLVENT_API void release(Storage* storage) noexcept;
 
 }  // namespace detail
 
+/// A handle to a strided array of at most eight axes. Copies of a handle share the values, which never change.
 class SOLVENT_API Tensor {
  public:
   /// The empty handle; only `defined()` and assignment are allowed on it.
   constexpr Tensor() noexcept = default;
+  /// Copies share the values (no data is copied); a handle that was moved from is empty.
+  /// @{
   Tensor(const Tensor& o) noexcept : impl_(o.impl_) {
     if (impl_) impl_->refs.fetch_add(1, std::memory_order_relaxed);
   }
@@ -79,24 +82,34 @@ class SOLVENT_API Tensor {
     }
     return *this;
   }
+  /// @}
+  /// Frees the values with the last handle.
   ~Tensor() { reset(); }
 
+  /// Exchanges two handles.
   void swap(Tensor& o) noexcept { std::swap(impl_, o.impl_); }
+  /// Makes the handle empty.
   void reset() noexcept {
     if (impl_ && detail::drop_reference(impl_->refs)) detail::release(impl_);
     impl_ = nullptr;
   }
+  /// False for the empty handle.
   [[nodiscard]] bool defined() const noexcept { return impl_ != nullptr; }
 
   // --- metadata -----------------------------------------------------------------------------------------------------
+  /// Extents of the axes; () for a 0-d tensor. Like all metadata, an Error on the empty handle.
   [[nodiscard]] const Shape& shape() const { return get()->shape; }
   /// In elements.
   [[nodiscard]] const Strides& strides() const { return get()->strides; }
+  /// Number of axes.
   [[nodiscard]] int rank() const { return get()->shape.rank(); }
   /// Extent of one axis; negative axes count from the right. @throws ShapeError
   [[nodiscard]] std::int64_t size(std::int64_t axis) const { return get()->shape.at(axis); }
+  /// Number of elements, 1 for a 0-d tensor.
   [[nodiscard]] std::int64_t numel() const { return get()->shape.product(); }
+  /// Element type.
   [[nodiscard]] DType dtype() const { return get()->dtype; }
+  /// Where the values live.
   [[nodiscard]] Device device() const { return get()->device; }
   /// True if elements lie in row-major order without gaps.
   [[nodiscard]] bool is_contiguous() const;
@@ -129,25 +142,32 @@ class SOLVENT_API Tensor {
   detail::TensorImpl* impl_ = nullptr;
 };
 
+/// A list of tensors: parameters, gradients, arguments of transforms.
 using Tensors = std::vector<Tensor>;
 
 // --- factories ----------------------------------------------------------------------------------------------------------
 
 /// How to make a tensor: `zeros({2, 3}, {.dtype = float64})`, or just `zeros({2, 3}, float64)`.
 struct TensorOptions {
-  DType dtype = DType::float32;
-  Device device = {};
+  DType dtype = DType::float32;  ///< element type
+  Device device = {};            ///< where to make it
   constexpr TensorOptions() = default;
+  /// So that a DType can stand for options.
   constexpr TensorOptions(DType d, Device dev = {}) : dtype(d), device(dev) {}  // NOLINT: implicit by design
 };
 
 /// All elements equal to `value` (rounded to the dtype).
 SOLVENT_API Tensor full(const Shape& shape, double value, TensorOptions options = {});
+/// All elements 0, or 1.
+/// @{
 SOLVENT_API Tensor zeros(const Shape& shape, TensorOptions options = {});
 SOLVENT_API Tensor ones(const Shape& shape, TensorOptions options = {});
-/// Same shape, dtype and device as `like`.
+/// @}
+/// Zeros or ones with the shape, dtype and device of `like`.
+/// @{
 SOLVENT_API Tensor zeros_like(const Tensor& like);
 SOLVENT_API Tensor ones_like(const Tensor& like);
+/// @}
 /// A 0-d tensor.
 SOLVENT_API Tensor scalar(double value, TensorOptions options = {});
 /// start, start + step, ... (< stop for positive step). @throws ValueError if step is 0 or points away from stop.
@@ -162,14 +182,18 @@ template <class T>
 /// Copies `values` (any size) from a pointer.
 template <class T>
 [[nodiscard]] Tensor from_data(const T* values, const Shape& shape, Device device = {});
-/// Literals for examples and tests: tensor({1, 2, 3}), tensor({{1, 2}, {3, 4}}, float64).
+/// Literals for examples and tests: tensor({1, 2, 3}), tensor({{1, 2}, {3, 4}}, float64). @throws ShapeError for rows of
+/// different lengths.
+/// @{
 SOLVENT_API Tensor tensor(std::initializer_list<double> values, TensorOptions options = {});
 SOLVENT_API Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorOptions options = {});
+/// @}
 
 // --- printing ------------------------------------------------------------------------------------------------------------
 
 /// Values with at most `max_per_axis` entries per axis (the middle is elided), shape and dtype.
 SOLVENT_API std::string to_string(const Tensor& t, int precision = 5, int max_per_axis = 6);
+/// Prints `to_string(t)`.
 SOLVENT_API std::ostream& operator<<(std::ostream& os, const Tensor& t);
 /// "float32(2, 3)": for error messages.
 SOLVENT_API std::string describe(const Tensor& t);

@@ -27,6 +27,7 @@ class SOLVENT_API AtomicFile {
 
   /// Appends bytes. @throws IoError (disk full, quota, device errors); the target is not touched.
   void write(const void* data, std::size_t bytes);
+  /// Appends text. @throws IoError as above.
   void write(std::string_view text) { write(text.data(), text.size()); }
 
   /// Flushes to disk and replaces `path`; keeps the permissions of a file that is replaced. Call once. @throws IoError

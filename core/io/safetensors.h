@@ -11,6 +11,7 @@
 
 namespace solvent {
 
+/// Contents of a safetensors file.
 struct SafetensorsFile {
   std::vector<std::pair<std::string, Tensor>> tensors;  ///< in the order of the file's data
   std::map<std::string, std::string> metadata;          ///< the "__metadata__" entry
