@@ -18,12 +18,14 @@ namespace solvent {
 /// Opt-in for a lambda with captures: promises that it captures by value only.
 template <class F>
 struct ByValue {
-  std::shared_ptr<const F> f;
+  std::shared_ptr<const F> f;  ///< the callable; shared, so that copies stay cheap
+  /// Calls it.
   template <class... A>
   decltype(auto) operator()(A&&... a) const {
     return (*f)(std::forward<A>(a)...);
   }
 };
+/// Wraps a lambda with captures for custom_root, checkpoint and their kind. Capture by value only.
 template <class F>
 ByValue<std::decay_t<F>> by_value(F&& f) {
   return {std::make_shared<const std::decay_t<F>>(std::forward<F>(f))};

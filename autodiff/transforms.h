@@ -19,6 +19,7 @@
 
 namespace solvent {
 
+/// The general form of a function: a list of tensors to a list of tensors.
 using TensorsFn = std::function<Tensors(const Tensors&)>;
 
 namespace detail {
@@ -72,8 +73,11 @@ inline Tensors one(Tensor t) {
 class SOLVENT_API Pullback {
  public:
   Pullback();
+  /// Moves only: a pullback owns its tape.
+  /// @{
   Pullback(Pullback&&) noexcept;
   Pullback& operator=(Pullback&&) noexcept;
+  /// @}
   ~Pullback();
 
   /// One cotangent per output (an empty handle is a zero); shapes and dtypes of the outputs. @throws ShapeError
@@ -91,25 +95,30 @@ class SOLVENT_API Pullback {
   std::unique_ptr<detail::TapeOwner> owner_;
 };
 
+/// Values of a function and its pullback.
 struct VjpResult {
-  Tensors values;
-  Pullback pullback;
+  Tensors values;     ///< f(xs)
+  Pullback pullback;  ///< cotangents of f(xs) -> cotangents of xs
 };
+/// The same for a function of one tensor.
 struct VjpResult1 {
-  Tensor value;
-  Pullback pullback;
+  Tensor value;       ///< f(x)
+  Pullback pullback;  ///< cotangent of f(x) -> cotangent of x
 };
 
-/// f(xs) and its pullback.
+/// f(xs) and its pullback. Integer inputs pass as constants; their cotangents are zeros.
+/// @{
 SOLVENT_API VjpResult vjp(const TensorsFn& f, const Tensors& xs);
 template <TensorFunction F>
 VjpResult1 vjp(F f, const Tensor& x) {
   VjpResult r = vjp(detail::lift_unary(f), detail::one(x));
   return {std::move(r.values[0]), std::move(r.pullback)};
 }
+/// @}
 
+/// Value, gradients and further outputs of a loss.
 struct ValueAndGrad {
-  Tensor value;
+  Tensor value;   ///< one element
   Tensors grads;  ///< one per input, zeros where the value does not depend on it
   Tensors aux;    ///< what `f` returned after the value (not differentiated)
 };
@@ -117,21 +126,26 @@ struct ValueAndGrad {
 /// Value and gradients of a function whose first output is a one-element tensor; further outputs are returned as `aux`.
 /// @throws ShapeError if the value has more than one element.
 SOLVENT_API ValueAndGrad value_and_grad_aux(const TensorsFn& f, const Tensors& xs);
+/// Value and gradients of a scalar function of several tensors. @throws ShapeError if the value has more than one
+/// element; DtypeError if it or an input is not floating.
 template <ScalarFunction F>
 ValueAndGrad value_and_grad(F f, const Tensors& xs) {
   return value_and_grad_aux(detail::lift_scalar(f), xs);
 }
+/// Value and gradient of a function of one tensor.
 struct ValueAndGrad1 {
-  Tensor value;
-  Tensor grad;
+  Tensor value;  ///< one element
+  Tensor grad;   ///< like the input
 };
+/// The same for a function of one tensor.
 template <TensorFunction F>
 ValueAndGrad1 value_and_grad(F f, const Tensor& x) {
   ValueAndGrad r = value_and_grad_aux(detail::lift_unary(f), detail::one(x));
   return {std::move(r.value), std::move(r.grads[0])};
 }
 
-/// Gradient of a scalar function.
+/// Gradient of a scalar function. @throws ShapeError, DtypeError as value_and_grad.
+/// @{
 template <TensorFunction F>
 Tensor grad(F f, const Tensor& x) {
   return value_and_grad(std::move(f), x).grad;
@@ -140,28 +154,34 @@ template <ScalarFunction F>
 Tensors grad(F f, const Tensors& xs) {
   return value_and_grad(std::move(f), xs).grads;
 }
+/// @}
 
 // --- forward mode -------------------------------------------------------------------------------------------------------
 
+/// Values and their derivatives along given directions.
 struct JvpResult {
-  Tensors values;
-  Tensors tangents;
+  Tensors values;    ///< f(xs)
+  Tensors tangents;  ///< like `values`, with K in front for K directions
 };
+/// The same for a function of one tensor.
 struct JvpResult1 {
-  Tensor value;
-  Tensor tangent;
+  Tensor value;    ///< f(x)
+  Tensor tangent;  ///< like `value`, with K in front for K directions
 };
 
-/// f(xs) and its derivative along `tangents` (same shapes as xs; an empty handle is a zero).
+/// f(xs) and its derivative along `tangents` (same shapes as xs; an empty handle is a zero). @throws ShapeError,
+/// DtypeError if a tangent does not fit its input.
 SOLVENT_API JvpResult jvp(const TensorsFn& f, const Tensors& xs, const Tensors& tangents);
 /// K directions in one pass: tangents (K, *x.shape) -> (K, *y.shape). @throws ShapeError
 SOLVENT_API JvpResult jvp_batched(const TensorsFn& f, const Tensors& xs, const Tensors& tangents,
                                   std::int64_t directions);
+/// The same for a function of one tensor.
 template <TensorFunction F>
 JvpResult1 jvp(F f, const Tensor& x, const Tensor& tangent) {
   JvpResult r = jvp(detail::lift_unary(f), detail::one(x), detail::one(tangent));
   return {std::move(r.values[0]), std::move(r.tangents[0])};
 }
+/// K directions for a function of one tensor, tangents (K, *x.shape). @throws ShapeError
 template <TensorFunction F>
 JvpResult1 jvp_batched(F f, const Tensor& x, const Tensor& tangents) {
   JvpResult r = jvp_batched(detail::lift_unary(f), detail::one(x), detail::one(tangents), tangents.size(0));
@@ -171,19 +191,25 @@ JvpResult1 jvp_batched(F f, const Tensor& x, const Tensor& tangents) {
 // --- Jacobians ----------------------------------------------------------------------------------------------------------
 
 /// Jacobian (*y.shape, *x.shape) by forward mode, all directions in one pass (at most `chunk` directions at a time;
-/// 0 = all). Cost: x.numel() tangents.
+/// 0 = all). Cost: x.numel() tangents. @throws DtypeError if x is not floating; ShapeError if f has several outputs.
+/// @{
 SOLVENT_API Tensor jacfwd_of(const TensorsFn& f, const Tensor& x, std::int64_t chunk);
 template <TensorFunction F>
 Tensor jacfwd(F f, const Tensor& x, std::int64_t chunk = 0) {
   return jacfwd_of(detail::lift_unary(f), x, chunk);
 }
+/// @}
 /// Jacobian (*y.shape, *x.shape) by reverse mode: one forward pass over the (linear) pullback with y.numel() directions.
+/// @throws DtypeError if x is not floating; ShapeError if f has several outputs.
+/// @{
 SOLVENT_API Tensor jacrev_of(const TensorsFn& f, const Tensor& x);
 template <TensorFunction F>
 Tensor jacrev(F f, const Tensor& x) {
   return jacrev_of(detail::lift_unary(f), x);
 }
+/// @}
 
+/// Values and Jacobians of a function of rows.
 struct RowsJacobian {
   Tensor value;     ///< (N, m)
   Tensor jacobian;  ///< (N, m, n)
@@ -211,9 +237,13 @@ Tensor hessian(F f, const Tensor& x) {
 /// evaluating f again. Serves Krylov methods on J and its transpose.
 class SOLVENT_API Linearized {
  public:
+  /// Moves only: it owns its tape.
+  /// @{
   Linearized(Linearized&&) noexcept;
   Linearized& operator=(Linearized&&) noexcept;
+  /// @}
   ~Linearized();
+  /// f(xs).
   [[nodiscard]] const Tensors& values() const noexcept;
   /// Tangents of the outputs; `directions` K > 0 for tangents with a leading axis of K.
   [[nodiscard]] Tensors jvp(const Tensors& tangents, std::int64_t directions = 0) const;
@@ -225,6 +255,7 @@ class SOLVENT_API Linearized {
   Linearized();
   std::unique_ptr<detail::TapeOwner> owner_;
 };
+/// Evaluates f once at xs and keeps what its derivative needs. @throws DtypeError if an input is not floating.
 SOLVENT_API Linearized linearize(const TensorsFn& f, const Tensors& xs);
 
 }  // namespace solvent
