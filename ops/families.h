@@ -16,6 +16,7 @@ OpList elementwise_ops();   // elementwise.cpp
 OpList activation_ops();    // activations.cpp
 OpList reduce_ops();        // reduce.cpp
 OpList loss_ops();          // loss.cpp
+OpList norm_ops();          // norm.cpp
 OpList pool_ops();          // pool.cpp
 OpList random_ops();        // random.cpp
 OpList shape_family_ops();  // shape_ops.cpp

@@ -7,6 +7,7 @@
 #include "solvent/ops/index.h"
 #include "solvent/ops/linalg.h"
 #include "solvent/ops/loss.h"
+#include "solvent/ops/norm.h"
 #include "solvent/ops/pool.h"
 #include "solvent/ops/random.h"
 #include "solvent/ops/reduce.h"

@@ -148,7 +148,8 @@ void check_resize(const char* op, const Tensor& x, int axes, Size2d size, const 
       throw ShapeError(
           fmt::format("[{}] got x {}; expected at least one element along the axes to resize.", op, describe(x)));
   if (size.height < 1 || size.width < 1)
-    throw ValueError(fmt::format("[{}] got size ({}, {}); expected extents of at least 1.", op, size.height, size.width));
+    throw ValueError(
+        fmt::format("[{}] got size ({}, {}); expected extents of at least 1.", op, size.height, size.width));
   if (options.align_corners && (options.antialias || options.mode == Interpolation::nearest))
     throw ValueError(
         fmt::format("[{}] got align_corners with {}; expected it with plain linear interpolation only. Leave one out.",
@@ -161,17 +162,20 @@ void check_resize(const char* op, const Tensor& x, int axes, Size2d size, const 
 std::int64_t windows(const char* op, const Tensor& x, const char* axis, std::int64_t extent, std::int64_t window,
                      std::int64_t stride, std::int64_t padding) {
   if (window < 1 || stride < 1)
-    throw ValueError(fmt::format("[{}] got window {} and stride {} along the {}; expected at least 1 (stride 0 means "
-                                 "the window's extent).",
-                                 op, window, stride, axis));
+    throw ValueError(
+        fmt::format("[{}] got window {} and stride {} along the {}; expected at least 1 (stride 0 means "
+                    "the window's extent).",
+                    op, window, stride, axis));
   if (padding < 0 || 2 * padding > window)
-    throw ValueError(fmt::format("[{}] got padding {} for a window of {} along the {}; expected 0 to {}, so that every "
-                                 "window holds an element. Use pad(x, ...) for more.",
-                                 op, padding, window, axis, window / 2));
+    throw ValueError(
+        fmt::format("[{}] got padding {} for a window of {} along the {}; expected 0 to {}, so that every "
+                    "window holds an element. Use pad(x, ...) for more.",
+                    op, padding, window, axis, window / 2));
   if (extent < 1 || extent + 2 * padding < window)
-    throw ShapeError(fmt::format("[{}] got x {} and a window of {} with padding {} along the {}; expected a map that is "
-                                 "not smaller than the window. Use a smaller window or more padding.",
-                                 op, describe(x), window, padding, axis));
+    throw ShapeError(
+        fmt::format("[{}] got x {} and a window of {} with padding {} along the {}; expected a map that is "
+                    "not smaller than the window. Use a smaller window or more padding.",
+                    op, describe(x), window, padding, axis));
   return (extent + 2 * padding - window) / stride + 1;
 }
 
@@ -179,8 +183,8 @@ template <class Options>
 PoolAttrs attrs_for(const char* op, const Tensor& x, const Options& options) {
   detail::check_floating(op, x);
   if (x.rank() < 2)
-    throw ShapeError(fmt::format("[{}] got x {}; expected maps (..., H, W). For (..., L) use the 1-d variant.", op,
-                                 describe(x)));
+    throw ShapeError(
+        fmt::format("[{}] got x {}; expected maps (..., H, W). For (..., L) use the 1-d variant.", op, describe(x)));
   PoolAttrs attrs;
   cpu::PoolGeometry& g = attrs.geometry;
   g.height = x.shape().at(-2);
@@ -211,8 +215,7 @@ Tensor avg_pool(const char* op, Tensor x, const AvgPoolOptions& options) {
 
 // (..., L) as maps of one row.
 Tensor as_row(const char* op, Tensor x) {
-  if (x.rank() < 1)
-    throw ShapeError(fmt::format("[{}] got a 0-d tensor; expected (..., L). Use reshape.", op));
+  if (x.rank() < 1) throw ShapeError(fmt::format("[{}] got a 0-d tensor; expected (..., L). Use reshape.", op));
   return unsqueeze(std::move(x), -2);
 }
 
@@ -234,20 +237,22 @@ Tensor max_pool2d(Tensor x, const MaxPoolOptions& options) {
 Tensor max_unpool2d(Tensor x, Tensor index, Size2d size) {
   detail::check_floating("max_unpool2d", x);
   if (index.dtype() != int64)
-    throw DtypeError(fmt::format("[max_unpool2d] got index {}; expected int64 positions, as max_pool2d_with_index "
-                                 "returns them. Use cast(index, int64).",
-                                 describe(index)));
+    throw DtypeError(
+        fmt::format("[max_unpool2d] got index {}; expected int64 positions, as max_pool2d_with_index "
+                    "returns them. Use cast(index, int64).",
+                    describe(index)));
   if (x.rank() < 2 || !(x.shape() == index.shape()))
     throw ShapeError(fmt::format("[max_unpool2d] got x {} and index {}; expected two equal shapes (..., h, w).",
                                  describe(x), describe(index)));
   if (size.height < 1 || size.width < 1)
-    throw ValueError(fmt::format("[max_unpool2d] got size ({}, {}); expected extents of at least 1.", size.height,
-                                 size.width));
+    throw ValueError(
+        fmt::format("[max_unpool2d] got size ({}, {}); expected extents of at least 1.", size.height, size.width));
   const cpu::BadIndex bad = cpu::find_bad_index(index, size.height * size.width);
   if (bad.position >= 0)
-    throw ValueError(fmt::format("[max_unpool2d] got index {} at position {} (row-major); expected values in [0, {}), "
-                                 "positions h * {} + w in a map of size ({}, {}).",
-                                 bad.value, bad.position, size.height * size.width, size.width, size.height, size.width));
+    throw ValueError(
+        fmt::format("[max_unpool2d] got index {} at position {} (row-major); expected values in [0, {}), "
+                    "positions h * {} + w in a map of size ({}, {}).",
+                    bad.value, bad.position, size.height * size.width, size.width, size.height, size.width));
   return put(std::move(x), std::move(index), size.height, size.width);
 }
 

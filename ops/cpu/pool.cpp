@@ -140,8 +140,8 @@ TensorVec pool_take_maps(std::span<Tensor> inputs, const Attrs*) {
   const Repeated index = distinct_part(inputs[1], 2);
   return map_planes("pool_take", inputs[0], shape, [&](const auto* x, auto* y) {
     const std::int64_t count = map_size(shape);
-    pool_take(x, engine::ptr<std::int64_t>(index.part), planes_of(shape), std::max<std::int64_t>(index.count / count, 1),
-              map_size(inputs[0].shape()), count, y);
+    pool_take(x, engine::ptr<std::int64_t>(index.part), planes_of(shape),
+              std::max<std::int64_t>(index.count / count, 1), map_size(inputs[0].shape()), count, y);
   });
 }
 

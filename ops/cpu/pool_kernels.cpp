@@ -295,7 +295,9 @@ const PoolKernels<T>& pool_kernels() {
 
 constexpr std::int64_t kPoolGrain = 32768;  // elements per task, about 20 us
 
-std::int64_t plane_grain(std::int64_t size) { return std::max<std::int64_t>(1, kPoolGrain / std::max<std::int64_t>(size, 1)); }
+std::int64_t plane_grain(std::int64_t size) {
+  return std::max<std::int64_t>(1, kPoolGrain / std::max<std::int64_t>(size, 1));
+}
 
 }  // namespace
 
@@ -365,18 +367,19 @@ void resample(const SparseRows& matrix, const T* x, std::int64_t outer, std::int
   const std::vector<T> weight(matrix.weight.begin(), matrix.weight.end());  // rounded once
   const auto rows = static_cast<std::int64_t>(matrix.begin.size()) - 1;
   parallel_for(outer, plane_grain(std::max(n, rows) * inner), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) kernel(matrix, weight.data(), x + o * n * inner, inner, y + o * rows * inner);
+    for (std::int64_t o = begin; o < end; ++o)
+      kernel(matrix, weight.data(), x + o * n * inner, inner, y + o * rows * inner);
   });
 }
 
-#define SOLVENT_INSTANTIATE(T)                                                                                         \
-  template void max_pool(const PoolGeometry&, const T*, std::int64_t, T*, std::int64_t*) noexcept;                     \
-  template void avg_pool(const PoolGeometry&, const T*, std::int64_t, T*) noexcept;                                    \
-  template void avg_pool_backward(const PoolGeometry&, const T*, std::int64_t, T*) noexcept;                           \
-  template void pool_take(const T*, const std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, T*)   \
-      noexcept;                                                                                                        \
-  template void pool_put(const T*, const std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, T*)    \
-      noexcept;                                                                                                        \
+#define SOLVENT_INSTANTIATE(T)                                                                                   \
+  template void max_pool(const PoolGeometry&, const T*, std::int64_t, T*, std::int64_t*) noexcept;               \
+  template void avg_pool(const PoolGeometry&, const T*, std::int64_t, T*) noexcept;                              \
+  template void avg_pool_backward(const PoolGeometry&, const T*, std::int64_t, T*) noexcept;                     \
+  template void pool_take(const T*, const std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, \
+                          T*) noexcept;                                                                          \
+  template void pool_put(const T*, const std::int64_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,  \
+                         T*) noexcept;                                                                           \
   template void resample(const SparseRows&, const T*, std::int64_t, std::int64_t, std::int64_t, T*)
 SOLVENT_INSTANTIATE(float);
 SOLVENT_INSTANTIATE(double);

@@ -111,6 +111,7 @@ std::vector<OpCase> elementwise_cases();  // op_table.cpp
 std::vector<OpCase> activation_cases();   // op_table.cpp
 std::vector<OpCase> reduce_cases();       // op_table_reduce.cpp
 std::vector<OpCase> loss_cases();         // op_table_reduce.cpp
+std::vector<OpCase> norm_cases();         // op_table_norm.cpp
 std::vector<OpCase> pool_cases();         // op_table_pool.cpp
 std::vector<OpCase> random_cases();       // op_table_reduce.cpp
 std::vector<OpCase> basis_cases();        // op_table_basis.cpp: autodiff's own ops and mechanism ops

@@ -185,10 +185,8 @@ std::vector<OpCase> max_cases() {
   };
   c.samples = maps({{2, 3, 5}, {6}, {2, 4}, {0, 4}});
   c.no_single = "a window of two";
-  c.errors = {{"0-d",
-               [] { (void)max_pool1d(zeros({}), 2); },
-               "ShapeError",
-               {"[max_pool1d]", "0-d", "(..., L)", "reshape"}}};
+  c.errors = {
+      {"0-d", [] { (void)max_pool1d(zeros({}), 2); }, "ShapeError", {"[max_pool1d]", "0-d", "(..., L)", "reshape"}}};
   cases.push_back(c);
   return cases;
 }
@@ -269,8 +267,8 @@ std::vector<OpCase> mean_cases() {
   cases.back().no_single = "a window of two; see avg_pool2d/padded";
   const std::vector<Shape> shapes = {{2, 3, 4}, {5, 5}, {3, 20}, {1, 1}, {0, 3, 3}};
   cases.push_back(mean_case("avg_pool2d/padded", {.window = 3, .stride = 2, .padding = 1}, {3, 2, 1}, shapes));
-  cases.push_back(mean_case("avg_pool2d/inside",
-                            {.window = 3, .stride = 1, .padding = 1, .count_include_pad = false}, {3, 1, 1}, shapes));
+  cases.push_back(mean_case("avg_pool2d/inside", {.window = 3, .stride = 1, .padding = 1, .count_include_pad = false},
+                            {3, 1, 1}, shapes));
 
   OpCase c;
   c.name = "avg_pool2d/1d";
@@ -285,10 +283,8 @@ std::vector<OpCase> mean_cases() {
     return Arrays{out};
   };
   c.samples = maps({{2, 3, 5}, {6}, {2, 4}, {1}, {0, 4}});
-  c.errors = {{"0-d",
-               [] { (void)avg_pool1d(zeros({}), 2); },
-               "ShapeError",
-               {"[avg_pool1d]", "0-d", "(..., L)", "reshape"}}};
+  c.errors = {
+      {"0-d", [] { (void)avg_pool1d(zeros({}), 2); }, "ShapeError", {"[avg_pool1d]", "0-d", "(..., L)", "reshape"}}};
   cases.push_back(c);
 
   c = mean_case("sum_to/global_avg_pool2d", {}, {2, 2, 0}, {{2, 3, 2, 4}, {4, 6}, {5, 5}, {1, 1}, {0, 2, 2}});

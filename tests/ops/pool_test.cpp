@@ -33,8 +33,7 @@ TEST_CASE("pooling: values, positions and gradients equal PyTorch's", "[ops]") {
         golden["max_stem.index"].to_vector<std::int64_t>());
   CHECK(max_pool2d_with_index(golden["max_ties.x"]).index.to_vector<std::int64_t>() ==
         golden["max_ties.index"].to_vector<std::int64_t>());
-  check_golden(golden, "avg",
-               [](const Tensor& x) { return avg_pool2d(x, {.window = 3, .stride = 2, .padding = 1}); });
+  check_golden(golden, "avg", [](const Tensor& x) { return avg_pool2d(x, {.window = 3, .stride = 2, .padding = 1}); });
   check_golden(golden, "avg_inside", [](const Tensor& x) {
     return avg_pool2d(x, {.window = {2, 3}, .stride = {2, 1}, .padding = {1, 1}, .count_include_pad = false});
   });
@@ -46,8 +45,9 @@ TEST_CASE("resize: values and gradients equal PyTorch's", "[ops]") {
   check_golden(golden, "resize_corners", [](const Tensor& x) { return resize2d(x, 10, {.align_corners = true}); });
   check_golden(golden, "resize_antialias", [](const Tensor& x) { return resize2d(x, 10, {.antialias = true}); });
   check_golden(golden, "resize_up", [](const Tensor& x) { return resize2d(x, {8, 10}); });
-  check_golden(golden, "resize_nearest",
-               [](const Tensor& x) { return resize2d(x, {8, 3}, {.mode = Interpolation::nearest}); });
+  check_golden(golden, "resize_nearest", [](const Tensor& x) {
+    return resize2d(x, {8, 3}, {.mode = Interpolation::nearest});
+  });
 }
 
 TEST_CASE("resize: a constant stays constant and equal sizes change nothing", "[ops]") {
