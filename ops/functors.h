@@ -14,8 +14,8 @@ namespace solvent::functor {
 
 /// Two scalar attributes; their meaning belongs to the function (slope, alpha, bounds, scale and offset).
 struct Params {
-  double a = 0.0;
-  double b = 0.0;
+  double a = 0.0;  ///< first
+  double b = 0.0;  ///< second
 };
 
 /// Functions of one float argument.
@@ -60,6 +60,7 @@ enum class UnaryFn : std::uint8_t {
   gelu_tanh_derivative,
   erf_derivative,  ///< 2/sqrt(pi) * exp(-x^2)
 };
+/// Number of unary functions.
 inline constexpr int kUnaryFnCount = static_cast<int>(UnaryFn::erf_derivative) + 1;
 
 /// Functions of two float arguments. The `*_grad` functions are g * f'(.), with g the first argument and, as the second,
@@ -95,24 +96,28 @@ enum class BinaryFn : std::uint8_t {
   gelu_tanh_grad,
   erf_grad,
 };
+/// Number of binary functions.
 inline constexpr int kBinaryFnCount = static_cast<int>(BinaryFn::erf_grad) + 1;
 
 /// Comparisons of two floats; false if either is NaN, except not_equal (true).
 enum class CompareFn : std::uint8_t { equal, not_equal, less, less_equal, greater, greater_equal };
+/// Number of comparisons.
 inline constexpr int kCompareFnCount = static_cast<int>(CompareFn::greater_equal) + 1;
 
 /// Functions of two truth values (bytes 0 or 1).
 enum class LogicalFn : std::uint8_t { logical_and, logical_or, logical_xor };
+/// Number of logical functions.
 inline constexpr int kLogicalFnCount = static_cast<int>(LogicalFn::logical_xor) + 1;
 
 /// Truth values of one float.
 enum class PredicateFn : std::uint8_t { is_finite, is_nan, is_inf };
+/// Number of predicates.
 inline constexpr int kPredicateFnCount = static_cast<int>(PredicateFn::is_inf) + 1;
 
-inline constexpr double kTwoOverSqrtPi = 1.1283791670955125739;
-inline constexpr double kOneOverSqrtTwoPi = 0.39894228040143267794;
-inline constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
-inline constexpr double kGeluCubic = 0.044715;
+inline constexpr double kTwoOverSqrtPi = 1.1283791670955125739;      ///< 2 / sqrt(pi)
+inline constexpr double kOneOverSqrtTwoPi = 0.39894228040143267794;  ///< 1 / sqrt(2 pi)
+inline constexpr double kSqrtTwoOverPi = 0.79788456080286535588;     ///< sqrt(2 / pi)
+inline constexpr double kGeluCubic = 0.044715;                       ///< coefficient of x^3 in gelu_tanh
 
 /// Natural logarithm of 1 + e^x without overflow.
 template <class T>
@@ -134,11 +139,12 @@ SOLVENT_HD T sigmoid_slope(T x) {
   return e / ((T{1} + e) * (T{1} + e));
 }
 
-/// Normal distribution function and density.
+/// Distribution function of the standard normal distribution.
 template <class T>
 SOLVENT_HD T normal_cdf(T x) {
   return T{0.5} * std::erfc(-std::sqrt(T{0.5}) * x);
 }
+/// Density of the standard normal distribution.
 template <class T>
 SOLVENT_HD T normal_pdf(T x) {
   return static_cast<T>(kOneOverSqrtTwoPi) * std::exp(T{-0.5} * x * x);
@@ -242,6 +248,7 @@ SOLVENT_HD T binary(T x, T y, Params p = {}) {
   if constexpr (kFn == BinaryFn::erf_grad) return x * unary<UnaryFn::erf_derivative>(y);
 }
 
+/// The value of a comparison, chosen at compile time.
 template <CompareFn kFn, class T>
 SOLVENT_HD bool compare(T x, T y) {
   if constexpr (kFn == CompareFn::equal) return x == y;

@@ -10,6 +10,7 @@
 
 #include "solvent/core/export.h"
 
+/// Inlined, shared with CUDA device code.
 #if defined(__CUDACC__)
 #define SOLVENT_INLINE_HD SOLVENT_HD inline
 #else

@@ -8,24 +8,25 @@ namespace solvent {
 
 /// Extents along rows (height) and columns (width); one number means both.
 struct Size2d {
-  std::int64_t height = 0;
-  std::int64_t width = 0;
+  std::int64_t height = 0;  ///< along rows, axis -2
+  std::int64_t width = 0;   ///< along columns, axis -1
 
-  constexpr Size2d(std::int64_t both = 0) : height(both), width(both) {}  // NOLINT: implicit, the usual case
-  constexpr Size2d(std::int64_t h, std::int64_t w) : height(h), width(w) {}
+  /// Square.
+  constexpr Size2d(std::int64_t both = 0) : height(both), width(both) {}     // NOLINT: implicit, the usual case
+  constexpr Size2d(std::int64_t h, std::int64_t w) : height(h), width(w) {}  ///< height, width
   friend constexpr bool operator==(const Size2d&, const Size2d&) = default;
 };
 
 /// Windows of max_pool2d. The result has floor((extent + 2 padding - window) / stride) + 1 positions.
 struct MaxPoolOptions {
-  Size2d window = 2;
+  Size2d window = 2;   ///< elements per window
   Size2d stride = 0;   ///< 0: the window's extent
   Size2d padding = 0;  ///< on both sides, at most half the window; padded positions never win
 };
 
 /// Windows of avg_pool2d.
 struct AvgPoolOptions {
-  Size2d window = 2;
+  Size2d window = 2;              ///< elements per window
   Size2d stride = 0;              ///< 0: the window's extent
   Size2d padding = 0;             ///< zeros on both sides, at most half the window
   bool count_include_pad = true;  ///< divide by the window's size; false: by its positions inside the map
@@ -49,12 +50,15 @@ SOLVENT_API Tensor avg_pool2d(Tensor x, const AvgPoolOptions& options = {});
 SOLVENT_API Tensor global_avg_pool2d(Tensor x, bool keepdims = false);
 
 /// The same on the last axis of x (..., L); `stride` 0 means `window`.
+/// @{
 SOLVENT_API ValueAndIndex max_pool1d_with_index(Tensor x, std::int64_t window, std::int64_t stride = 0,
                                                 std::int64_t padding = 0);
 SOLVENT_API Tensor max_pool1d(Tensor x, std::int64_t window, std::int64_t stride = 0, std::int64_t padding = 0);
 SOLVENT_API Tensor avg_pool1d(Tensor x, std::int64_t window, std::int64_t stride = 0, std::int64_t padding = 0,
                               bool count_include_pad = true);
+/// @}
 
+/// What lies between the elements of a map that is resized.
 enum class Interpolation : std::uint8_t {
   nearest,  ///< the element at floor(i * in / out)
   linear,   ///< between the two nearest elements (bilinear on maps)
@@ -62,7 +66,7 @@ enum class Interpolation : std::uint8_t {
 
 /// How resize2d and resize1d sample. With `scale` = in / out, position i of the result lies at scale (i + 1/2) - 1/2.
 struct ResizeOptions {
-  Interpolation mode = Interpolation::linear;
+  Interpolation mode = Interpolation::linear;  ///< between the elements
   bool align_corners = false;  ///< linear: the corner elements coincide, position i lies at i (in - 1) / (out - 1)
   /// linear, shrinking: a triangle filter widened by `scale`, normalised at the border (Pillow's bilinear reduction;
   /// without it elements between the samples are skipped). Not together with align_corners.

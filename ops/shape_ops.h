@@ -24,6 +24,7 @@ SOLVENT_API Tensors split(Tensor x, const std::vector<std::int64_t>& sizes, std:
 SOLVENT_API Tensor flip(Tensor x, std::int64_t axis);
 /// Swaps the last two axes.
 SOLVENT_API Tensor mT(Tensor x);
+/// View with two axes swapped. @throws ShapeError
 SOLVENT_API Tensor transpose(Tensor x, std::int64_t axis_a, std::int64_t axis_b);
 SOLVENT_API Tensor squeeze(Tensor x, std::int64_t axis);    ///< removes an axis of extent 1
 SOLVENT_API Tensor unsqueeze(Tensor x, std::int64_t axis);  ///< inserts an axis of extent 1
