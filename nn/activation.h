@@ -8,6 +8,7 @@
 
 namespace solvent::nn {
 
+/// The functions that layers know by name.
 enum class Activation : std::uint8_t { identity, relu, leaky_relu, elu, silu, gelu, tanh, sigmoid, softplus };
 
 /// "relu", "tanh", ...

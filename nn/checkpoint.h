@@ -11,12 +11,13 @@
 
 namespace solvent::nn {
 
+/// Texts by name, stored in the file's header.
 using Metadata = std::map<std::string, std::string>;
 
 /// What a checkpoint holds. Names become prefixes: tensor "model/encoder.weight", "adam/exp_avg.0".
 struct CheckpointParts {
-  std::vector<std::pair<std::string, Module*>> modules = {};
-  std::vector<std::pair<std::string, Optimizer*>> optimizers = {};
+  std::vector<std::pair<std::string, Module*>> modules = {};        ///< parameters and buffers by name
+  std::vector<std::pair<std::string, Optimizer*>> optimizers = {};  ///< their state dicts
   /// Any other tensors by name, such as a solver's warm starts or averaged weights. Loading replaces the whole list by
   /// what the file has (nothing, if it was empty).
   std::vector<std::pair<std::string, StateDict*>> tensors = {};

@@ -30,12 +30,14 @@ namespace solvent::nn {
 /// only when enough later ones are complete. One process may write to a folder at a time.
 class SOLVENT_API CheckpointStore {
  public:
+  /// What a store keeps.
   struct Options {
     int keep = 2;  ///< complete checkpoints to keep, the newest ones; at least 1
   };
 
   /// The folder need not exist yet. @throws ValueError for keep < 1
   explicit CheckpointStore(std::string directory) : CheckpointStore(std::move(directory), Options{}) {}
+  /// The same with options. @throws ValueError for keep < 1
   CheckpointStore(std::string directory, Options options);
 
   /// Writes a checkpoint after `step` steps; makes the folder. The same step may be saved again.
@@ -43,9 +45,10 @@ class SOLVENT_API CheckpointStore {
   /// step or one below that of an existing checkpoint, and as save_checkpoint
   void save(std::int64_t step, const CheckpointParts& parts, const StateValues& state = {});
 
+  /// What load found besides the parts.
   struct Loaded {
-    std::int64_t step = 0;
-    StateValues state;
+    std::int64_t step = 0;              ///< steps taken when it was saved
+    StateValues state;                  ///< what save was given
     std::vector<std::string> warnings;  ///< damaged or unfinished checkpoints that were passed over, one line each
   };
   /// Loads the newest checkpoint that is complete and undamaged; nothing if there is none at all.
@@ -54,6 +57,7 @@ class SOLVENT_API CheckpointStore {
 
   /// Steps of the checkpoints that are marked complete, newest first.
   [[nodiscard]] std::vector<std::int64_t> steps() const;
+  /// The folder.
   [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
 
  private:

@@ -9,9 +9,10 @@
 
 namespace solvent::nn {
 
+/// How a new cell is filled.
 struct ElmanOptions {
-  RecurrentInit init = RecurrentInit::equinox;
-  DType dtype = DType::float32;
+  RecurrentInit init = RecurrentInit::equinox;  ///< initial values
+  DType dtype = DType::float32;                 ///< of the parameters
 };
 
 /// One step of a tanh RNN. The static functions are stateless in theta and act on rows.
@@ -20,8 +21,12 @@ class SOLVENT_API ElmanCell : public Module {
   /// @throws ValueError unless both sizes are positive
   ElmanCell(std::int64_t input_size, std::int64_t hidden_size, Key key, ElmanOptions options = {});
 
+  /// Number H of states, and I of inputs.
+  /// @{
   [[nodiscard]] std::int64_t state_size() const { return w_hh.value().size(1); }
   [[nodiscard]] std::int64_t input_size() const { return w_ih.value().size(1); }
+  /// @}
+  /// {w_ih, w_hh, b} as they are in the slots.
   [[nodiscard]] Tensors theta() const { return {w_ih, w_hh, b}; }
   /// Functions and theta for the solvers.
   [[nodiscard]] RecurrentCell functions() const;
@@ -37,11 +42,15 @@ class SOLVENT_API ElmanCell : public Module {
   static Tensor step_projected(const Tensor& h, const Tensor& xw, const Tensors& theta);
 
   /// Next states and J = diag(1 - h'^2) W_hh, (N, H, H).
+  /// @{
   static StepJacobian jacobian(const Tensor& h, const Tensor& x, const Tensors& theta);
   static StepJacobian jacobian_projected(const Tensor& h, const Tensor& xw, const Tensors& theta);
+  /// @}
   /// The diagonal of the same Jacobian, (N, H).
+  /// @{
   static StepJacobian jacobian_diagonal(const Tensor& h, const Tensor& x, const Tensors& theta);
   static StepJacobian jacobian_diagonal_projected(const Tensor& h, const Tensor& xw, const Tensors& theta);
+  /// @}
 
   void visit(Visitor& visitor) override;
 

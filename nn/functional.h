@@ -54,6 +54,7 @@ ValueAndGrad value_and_grad(const ParameterList& parameters, F&& fn) {
 template <class M, class F>
 class Bound {
  public:
+  /// See bind.
   Bound(const M& module, F fn) : fn_(std::move(fn)) {
     auto copy = std::make_shared<M>(module);
     count_ = copy->parameters().size();
@@ -72,6 +73,7 @@ class Bound {
     const auto cut = packed.begin() + static_cast<std::ptrdiff_t>(std::min(count_, packed.size()));
     return (*this)(Tensors(packed.begin(), cut), Tensors(cut, packed.end()));
   }
+  /// How many tensors of a packed list are parameters.
   [[nodiscard]] std::size_t num_parameters() const noexcept { return count_; }
 
  private:
@@ -132,6 +134,7 @@ class SOLVENT_API GradAccumulator {
   [[nodiscard]] Tensors take_mean();
   /// Sum; resets. @throws ValueError if nothing was added
   [[nodiscard]] Tensors take_sum();
+  /// How many times gradients were added since the last take.
   [[nodiscard]] std::int64_t count() const noexcept { return count_; }
 
  private:

@@ -32,15 +32,25 @@ struct EquinoxGru {
 
 /// Flax' `linen.GRUCell` layout: one dense layer per gate, kernels (in, out); only `hn` has a bias on the state's side.
 struct FlaxGru {
-  Tensor ir_kernel, iz_kernel, in_kernel;  ///< (I, H) each
-  Tensor hr_kernel, hz_kernel, hn_kernel;  ///< (H, H) each
-  Tensor ir_bias, iz_bias, in_bias;        ///< (H) each
-  Tensor hn_bias;                          ///< (H)
+  /// (I, H) each.
+  /// @{
+  Tensor ir_kernel, iz_kernel, in_kernel;
+  /// @}
+  /// (H, H) each.
+  /// @{
+  Tensor hr_kernel, hz_kernel, hn_kernel;
+  /// @}
+  /// (H) each.
+  /// @{
+  Tensor ir_bias, iz_bias, in_bias;
+  /// @}
+  Tensor hn_bias;  ///< (H)
 };
 
+/// How a new cell is filled.
 struct GruOptions {
-  RecurrentInit init = RecurrentInit::equinox;
-  DType dtype = DType::float32;
+  RecurrentInit init = RecurrentInit::equinox;  ///< initial values
+  DType dtype = DType::float32;                 ///< of the parameters
 };
 
 /// One step of a GRU. The static functions are stateless in theta and act on rows.
@@ -50,15 +60,24 @@ class SOLVENT_API GruCell : public Module {
   GruCell(std::int64_t input_size, std::int64_t hidden_size, Key key, GruOptions options = {});
   /// From given tensors; sizes follow from their shapes. @throws ShapeError, DtypeError if they do not fit
   static GruCell from_theta(Tensors theta);
+  /// From the parameters of another library. @throws ShapeError, DtypeError if they do not fit
+  /// @{
   static GruCell from_pytorch(const PyTorchGru& p);
   static GruCell from_equinox(const EquinoxGru& p);
   static GruCell from_flax(const FlaxGru& p);
-  [[nodiscard]] PyTorchGru to_pytorch() const;  ///< state-side biases of r and z are zero
+  /// @}
+  /// The parameters as another library wants them; PyTorch's state-side biases of r and z are zero.
+  /// @{
+  [[nodiscard]] PyTorchGru to_pytorch() const;
   [[nodiscard]] EquinoxGru to_equinox() const;
   [[nodiscard]] FlaxGru to_flax() const;
+  /// @}
 
+  /// Number H of states, and I of inputs.
+  /// @{
   [[nodiscard]] std::int64_t state_size() const { return w_hh.value().size(1); }
   [[nodiscard]] std::int64_t input_size() const { return w_ih.value().size(1); }
+  /// @}
   /// {w_ih, w_hh, b, b_hn} as they are in the slots.
   [[nodiscard]] Tensors theta() const { return {w_ih, w_hh, b, b_hn}; }
   /// Functions and theta for the solvers.
@@ -78,11 +97,15 @@ class SOLVENT_API GruCell : public Module {
   ///   J = diag(z) + diag((h - c) z (1 - z)) W_hz + diag((1 - z)(1 - c^2)) (diag(r) W_hn + diag(q r (1 - r)) W_hr)
   /// One fused kernel for plain tensors, ordinary operations when an argument is being differentiated.
   /// Source: Lim et al. 2024 (arXiv:2309.12252); the diagonal is that of Gonzalez et al. 2024 (arXiv:2407.19115).
+  /// @{
   static StepJacobian jacobian(const Tensor& h, const Tensor& x, const Tensors& theta);
   static StepJacobian jacobian_projected(const Tensor& h, const Tensor& xw, const Tensors& theta);
+  /// @}
   /// The diagonal of the same Jacobian, (N, H).
+  /// @{
   static StepJacobian jacobian_diagonal(const Tensor& h, const Tensor& x, const Tensors& theta);
   static StepJacobian jacobian_diagonal_projected(const Tensor& h, const Tensor& xw, const Tensors& theta);
+  /// @}
 
   void visit(Visitor& visitor) override;
 
@@ -98,8 +121,10 @@ class SOLVENT_API GruCell : public Module {
 /// A GRU over whole sequences, evaluated step by step by one fused operation (ops/gru.h).
 class SOLVENT_API Gru : public Module {
  public:
+  /// A new cell. @throws ValueError unless both sizes are positive
   Gru(std::int64_t input_size, std::int64_t hidden_size, Key key, GruOptions options = {})
       : cell(input_size, hidden_size, key, options) {}
+  /// Around a given cell.
   explicit Gru(GruCell c) : cell(std::move(c)) {}
 
   /// xs (T, B, I), h0 (B, H) -> states after every step (T, B, H). @throws ShapeError (also for T == 0), DtypeError
@@ -109,7 +134,7 @@ class SOLVENT_API Gru : public Module {
 
   void visit(Visitor& visitor) override { visitor("cell", cell); }
 
-  GruCell cell;
+  GruCell cell;  ///< the cell; its functions are what solvers take
 };
 
 }  // namespace solvent::nn

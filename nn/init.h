@@ -15,15 +15,18 @@ namespace solvent::nn {
 
 namespace init {
 
+/// Number of inputs and outputs of one unit.
 struct Fans {
-  std::int64_t in = 0;
-  std::int64_t out = 0;
+  std::int64_t in = 0;   ///< fan_in
+  std::int64_t out = 0;  ///< fan_out
 };
+/// Fans of a weight of this shape.
 /// @throws ShapeError for rank 0
 SOLVENT_API Fans fans_of(const Shape& shape);
 
 /// Uniform in [-bound, bound).
 SOLVENT_API Tensor uniform(Key key, const Shape& shape, double bound, TensorOptions options = {});
+/// Normal with mean 0.
 SOLVENT_API Tensor normal(Key key, const Shape& shape, double stddev, TensorOptions options = {});
 /// Uniform with bound 1 / sqrt(fan_in): the default of PyTorch's Linear.
 SOLVENT_API Tensor fan_in_uniform(Key key, const Shape& shape, TensorOptions options = {});
@@ -60,6 +63,7 @@ enum class WeightInit : std::uint8_t {
 SOLVENT_API std::string_view to_string(WeightInit init) noexcept;
 /// @throws ValueError listing the names
 SOLVENT_API WeightInit parse_weight_init(std::string_view name);
+/// The function of that name above; `zeros` is what it says. @throws as that function
 SOLVENT_API Tensor make_weight(WeightInit init, Key key, const Shape& shape, TensorOptions options = {});
 
 /// How recurrent cells are filled (the two settings of DEER's experiments).
@@ -67,6 +71,7 @@ enum class RecurrentInit : std::uint8_t {
   equinox,  ///< uniform with bound 1 / sqrt(n) for all weights and biases, n the state size
   flax      ///< lecun_normal input weights, orthogonal recurrent weights (per gate), zero biases
 };
+/// "equinox" or "flax".
 SOLVENT_API std::string_view to_string(RecurrentInit init) noexcept;
 /// @throws ValueError listing the names
 SOLVENT_API RecurrentInit parse_recurrent_init(std::string_view name);

@@ -5,10 +5,11 @@
 
 namespace solvent::nn {
 
+/// Options of LayerNorm.
 struct LayerNormOptions {
-  double eps = 1e-5;  ///< added to the variance (PyTorch's default)
-  bool affine = true;
-  DType dtype = DType::float32;
+  double eps = 1e-5;             ///< added to the variance (PyTorch's default)
+  bool affine = true;            ///< with scale and shift
+  DType dtype = DType::float32;  ///< of the parameters
 };
 
 /// (x - mean) / sqrt(var + eps) over the last axis, then scale and shift.

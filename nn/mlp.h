@@ -8,12 +8,13 @@
 
 namespace solvent::nn {
 
+/// Options of Mlp.
 struct MlpOptions {
-  Activation activation = Activation::relu;
-  Activation output_activation = Activation::identity;
-  bool bias = true;
-  WeightInit init = WeightInit::fan_in_uniform;
-  DType dtype = DType::float32;
+  Activation activation = Activation::relu;             ///< between the layers
+  Activation output_activation = Activation::identity;  ///< after the last one
+  bool bias = true;                                     ///< of every layer
+  WeightInit init = WeightInit::fan_in_uniform;         ///< initial weights
+  DType dtype = DType::float32;                         ///< of the parameters
 };
 
 /// Linear layers with an activation between them.
@@ -27,7 +28,7 @@ class SOLVENT_API Mlp : public Module {
 
   void visit(Visitor& visitor) override;
 
-  std::vector<Linear> layers;
+  std::vector<Linear> layers;  ///< from input to output
 
  private:
   Activation activation_;

@@ -40,15 +40,19 @@ class SOLVENT_API Visitor {
  public:
   virtual ~Visitor();
 
+  /// One slot, or a child with all it lists. `name` must not be used twice in a module.
+  /// @{
   void operator()(std::string_view name, Parameter& parameter);
   void operator()(std::string_view name, Buffer& buffer);
   void operator()(std::string_view name, Module& child);
+  /// @}
   /// Children "name.0", "name.1", ...
   template <std::derived_from<Module> M>
   void operator()(std::string_view name, std::vector<M>& children) {
     for (std::size_t i = 0; i < children.size(); ++i) (*this)(std::string(name) + "." + std::to_string(i), children[i]);
   }
   /// Absent children are skipped. Modules held by shared_ptr may appear under several names; their slots are one.
+  /// @{
   template <std::derived_from<Module> M>
   void operator()(std::string_view name, std::optional<M>& child) {
     if (child) (*this)(name, static_cast<Module&>(*child));
@@ -65,11 +69,15 @@ class SOLVENT_API Visitor {
   void operator()(std::string_view name, std::vector<std::unique_ptr<P>>& children) {
     for (std::size_t i = 0; i < children.size(); ++i) (*this)(std::string(name) + "." + std::to_string(i), children[i]);
   }
+  /// @}
 
  protected:
+  /// What a visitor does with what it meets; `path` is the full name. A module is announced before what it holds.
+  /// @{
   virtual void on_parameter(const std::string& path, Parameter& parameter);
   virtual void on_buffer(const std::string& path, Buffer& buffer);
   virtual void on_module(const std::string& path, Module& module);
+  /// @}
 
  private:
   [[nodiscard]] std::string path_of(std::string_view name) const;
@@ -81,6 +89,7 @@ struct SOLVENT_API LoadReport {
   std::vector<std::string> missing;     ///< names of the module that the state dict lacks
   std::vector<std::string> unexpected;  ///< names of the state dict that the module lacks
   std::vector<std::string> mismatched;  ///< "name: got float32(2, 3), expected float32(3, 3)"
+  /// Whether there is no difference.
   [[nodiscard]] bool ok() const noexcept { return missing.empty() && unexpected.empty() && mismatched.empty(); }
   /// One line per difference.
   [[nodiscard]] std::string message() const;
@@ -99,6 +108,7 @@ class SOLVENT_API Module {
 
   /// Slots in the order of `visit`; empty slots are left out and a slot reached twice (shared child) appears once.
   [[nodiscard]] ParameterList parameters();
+  /// The same with their names.
   [[nodiscard]] std::vector<std::pair<std::string, Parameter*>> named_parameters();
   /// The tensors in the slots, parallel to parameters().
   [[nodiscard]] Tensors parameter_values() const;
@@ -122,14 +132,18 @@ class SOLVENT_API Module {
 
   /// Sets the flag of this module and all below it; layers such as dropout read it.
   void set_training(bool training);
+  /// The flag; true for a new module.
   [[nodiscard]] bool is_training() const noexcept { return training_; }
 
  protected:
+  /// Modules are copied and moved as values; a copy has slots of its own.
+  /// @{
   Module() = default;
   Module(const Module&) = default;
   Module(Module&&) = default;
   Module& operator=(const Module&) = default;
   Module& operator=(Module&&) = default;
+  /// @}
 
  private:
   bool training_ = true;

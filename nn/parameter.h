@@ -28,16 +28,22 @@ class SOLVENT_API Parameter {
   explicit Parameter(Tensor value);
 
   /// A copy is a slot of its own that shares the tensor.
+  /// @{
   Parameter(const Parameter& other) : value_(other.value_) {}
   Parameter(Parameter&& other) noexcept : value_(std::move(other.value_)) {}
+  /// @}
   /// Puts the other slot's tensor here, of any shape. @throws AutodiffError while nn::value_and_grad uses this slot
+  /// @{
   Parameter& operator=(const Parameter& other);
   Parameter& operator=(Parameter&& other);
+  /// @}
   ~Parameter() = default;
 
   /// The tensor; inside nn::value_and_grad the differentiated one. The empty handle if the slot is empty.
   [[nodiscard]] const Tensor& value() const noexcept { return value_; }
+  /// A parameter is used like its tensor.
   operator const Tensor&() const noexcept { return value_; }  // NOLINT: a parameter is used like its tensor
+  /// False for an empty slot.
   [[nodiscard]] bool defined() const noexcept { return value_.defined(); }
 
   /// Puts `value` into the slot; the old tensor is not written to. Shape, dtype and device must stay the same.
@@ -81,10 +87,14 @@ class SOLVENT_API Parameter {
 class SOLVENT_API Buffer {
  public:
   Buffer() = default;
+  /// Stores `value`, of any dtype.
   explicit Buffer(Tensor value) : value_(std::move(value)) {}
 
+  /// The tensor; the empty handle if the slot is empty.
   [[nodiscard]] const Tensor& value() const noexcept { return value_; }
+  /// A buffer is used like its tensor.
   operator const Tensor&() const noexcept { return value_; }  // NOLINT: a buffer is used like its tensor
+  /// False for an empty slot.
   [[nodiscard]] bool defined() const noexcept { return value_.defined(); }
   /// Stores `stop_gradient(value)`: a buffer never carries derivatives out of a transform.
   void assign(const Tensor& value) { value_ = stop_gradient(value); }

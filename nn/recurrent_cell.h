@@ -23,24 +23,33 @@ struct StepJacobian {
 /// The functions are stateless (all parameters are in theta), act on each row separately, and are differentiable in all
 /// arguments to any order. `theta` are the parameters when the struct was made: pass it on, do not capture it.
 struct RecurrentCell {
+  /// The functions of a cell, see the members that have these types.
+  /// @{
   using StepFn = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using JacobianFn = std::function<StepJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using ProjectFn = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
+  /// @}
 
-  CellKind kind = CellKind::generic;
-  std::int64_t state_size = 0;  ///< n
-  std::int64_t input_size = 0;  ///< m
-  Tensors theta;
+  CellKind kind = CellKind::generic;  ///< which fused kernels may take the cell's place
+  std::int64_t state_size = 0;        ///< n
+  std::int64_t input_size = 0;        ///< m
+  Tensors theta;                      ///< parameters, in the order in which the functions take them
+  /// h (N, n), x (N, m) -> h' (N, n).
   StepFn step;
   /// Optional closed forms; empty: a solver differentiates `step`.
+  /// @{
   JacobianFn jacobian;
   JacobianFn jacobian_diagonal;
+  /// @}
   /// Optional: the part of a step that depends on the input only. x (..., m) -> (..., p), computed once per solve; the
   /// functions below then take its rows (N, p) in the place of x.
   ProjectFn project;
+  /// The functions above with rows of project(x) in the place of x.
+  /// @{
   StepFn step_projected;
   JacobianFn jacobian_projected;
   JacobianFn jacobian_diagonal_projected;
+  /// @}
 };
 
 }  // namespace solvent::nn

@@ -21,8 +21,10 @@ namespace solvent::nn {
 /// A state dict that does not fit a module, with the differences as data.
 class SOLVENT_API StateDictError : public ValueError {
  public:
+  /// `what` is the whole message.
   StateDictError(const std::string& what, LoadReport differences);
   ~StateDictError() override;
+  /// The differences.
   [[nodiscard]] const LoadReport& report() const noexcept { return report_; }
 
  private:
@@ -36,8 +38,10 @@ class SOLVENT_API ImportRules {
   /// Names that match become `replacement`, in which $1, $2, ... stand for the groups. @throws ValueError for a bad pattern
   ImportRules& rename(const std::string& pattern, const std::string& replacement);
   /// Removes `prefix` where a name starts with it, or puts one in front of all names. No patterns.
+  /// @{
   ImportRules& drop_prefix(const std::string& prefix);
   ImportRules& add_prefix(const std::string& prefix);
+  /// @}
   /// Leaves out names that match.
   ImportRules& ignore(const std::string& pattern);
   /// Exchanges the last two axes of tensors whose name matches. @throws ShapeError when applied to fewer than 2 axes
@@ -72,10 +76,12 @@ SOLVENT_API StateDict read_state_dict(const std::string& path);
 
 /// What import_state_dict would find missing, unexpected or mis-shaped; changes nothing. A mis-shaped tensor that would
 /// fit transposed is reported with that advice. @throws as ImportRules::apply
+/// @{
 SOLVENT_API LoadReport compare_import(const Module& module, const StateDict& state, const ImportRules& rules = {},
                                       const ImportOptions& options = {});
 SOLVENT_API LoadReport compare_import(const Module& module, const std::string& path, const ImportRules& rules = {},
                                       const ImportOptions& options = {});
+/// @}
 
 /// Applies the rules and assigns the tensors to the module. Returns the differences (empty for Strict::yes).
 /// @throws StateDictError with all differences if there are any and strict is yes; nothing has changed then

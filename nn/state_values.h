@@ -22,6 +22,8 @@ namespace solvent::nn {
 ///     key = state.key("dropout_key");
 class SOLVENT_API StateValues {
  public:
+  /// Stores a value under a name, in place of what was there.
+  /// @{
   void set(const std::string& name, std::int64_t value) { values_[name] = value; }
   void set(const std::string& name, int value) { values_[name] = static_cast<std::int64_t>(value); }
   void set(const std::string& name, double value) { values_[name] = value; }
@@ -29,15 +31,20 @@ class SOLVENT_API StateValues {
   void set(const std::string& name, std::string value) { values_[name] = std::move(value); }
   void set(const std::string& name, const char* value) { values_[name] = std::string(value); }
   void set(const std::string& name, const Key& value) { values_[name] = value; }
+  /// @}
 
   /// The value under `name`. @throws IoError if there is none, or one of another kind; it names what there is
+  /// @{
   [[nodiscard]] std::int64_t integer(const std::string& name) const;
   [[nodiscard]] double number(const std::string& name) const;
   [[nodiscard]] bool flag(const std::string& name) const;
   [[nodiscard]] const std::string& text(const std::string& name) const;
   [[nodiscard]] Key key(const std::string& name) const;
+  /// @}
 
+  /// Whether there is a value of that name.
   [[nodiscard]] bool has(const std::string& name) const { return values_.contains(name); }
+  /// All names in alphabetical order.
   [[nodiscard]] std::vector<std::string> names() const;
 
   /// An object with one entry per line, names in alphabetical order. @throws ValueError for texts that are not UTF-8

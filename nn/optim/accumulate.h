@@ -20,6 +20,7 @@ namespace solvent::nn {
 /// the sums as buffers and no parameters, so that a run can be saved between two batches.
 class SOLVENT_API GradientAccumulator : public Module {
  public:
+  /// Sums start at zero, one per parameter of `module`.
   explicit GradientAccumulator(Module& module);
 
   /// Adds weight * grads. @throws ShapeError, DtypeError if a gradient does not fit its parameter; AutodiffError for
@@ -29,8 +30,10 @@ class SOLVENT_API GradientAccumulator : public Module {
   [[nodiscard]] std::int64_t count() const;
   /// Sum of weight * grads, or that divided by the sum of weights; and starts again from zero.
   /// @throws ValueError if nothing was added
+  /// @{
   [[nodiscard]] Tensors take_sum();
   [[nodiscard]] Tensors take_mean();
+  /// @}
 
   void visit(Visitor& visitor) override;
 

@@ -5,12 +5,13 @@
 
 namespace solvent::nn {
 
+/// Options of Adam and AdamW; defaults are the paper's.
 struct AdamOptions {
-  double learning_rate = 1e-3;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;          ///< added to the root of the bias-corrected second moment
-  double weight_decay = 0.0;  ///< Adam: added to the gradient; AdamW: see there
+  double learning_rate = 1e-3;  ///< step size
+  double beta1 = 0.9;           ///< decay of the first moment
+  double beta2 = 0.999;         ///< decay of the second moment
+  double eps = 1e-8;            ///< added to the root of the bias-corrected second moment
+  double weight_decay = 0.0;    ///< Adam: added to the gradient; AdamW: see there
   /// AMSGrad (Reddi et al. 2018, arXiv:1904.09237): the largest v so far takes v's place in the step.
   bool amsgrad = false;
 };
@@ -26,7 +27,9 @@ class SOLVENT_API Adam : public Optimizer {
   void set_beta1(double beta1);
 
  protected:
+  /// Where weight decay acts: on the gradient, or on the parameter itself (AdamW).
   enum class Decay : bool { coupled, decoupled };
+  /// For variants. @throws as the public constructor
   Adam(std::string name, AdamOptions options, Decay decay);
 
  private:

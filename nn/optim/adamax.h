@@ -5,12 +5,13 @@
 
 namespace solvent::nn {
 
+/// Options of Adamax; defaults are PyTorch's.
 struct AdamaxOptions {
-  double learning_rate = 2e-3;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;          ///< added to |g|
-  double weight_decay = 0.0;  ///< added to the gradient times the parameter
+  double learning_rate = 2e-3;  ///< step size
+  double beta1 = 0.9;           ///< decay of the first moment
+  double beta2 = 0.999;         ///< decay of the largest gradient
+  double eps = 1e-8;            ///< added to |g|
+  double weight_decay = 0.0;    ///< added to the gradient times the parameter
 };
 
 /// g <- grad + weight_decay p;  m <- b1 m + (1 - b1) g;  u <- max(b2 u, |g| + eps);  p <- p - lr / (1 - b1^t) m / u.

@@ -7,8 +7,9 @@
 
 namespace solvent::nn {
 
+/// Gradients within a limit.
 struct ClippedGrads {
-  Tensors grads;
+  Tensors grads;    ///< as they came, or scaled
   double norm = 0;  ///< before clipping; not finite if a gradient is not
 };
 
@@ -21,8 +22,9 @@ SOLVENT_API double global_norm(const Tensors& grads);
 /// @throws ValueError unless max_norm > 0 and eps >= 0
 SOLVENT_API ClippedGrads clip_by_global_norm(Tensors grads, double max_norm, double eps = 1e-6);
 
+/// Gradients each within a limit.
 struct SeparatelyClippedGrads {
-  Tensors grads;
+  Tensors grads;              ///< as they came, or scaled
   std::vector<double> norms;  ///< of each gradient, before clipping
 };
 

@@ -8,8 +8,9 @@
 
 namespace solvent::nn {
 
+/// Options of Ema.
 struct EmaOptions {
-  double decay = 0.999;
+  double decay = 0.999;  ///< weight of the old average in an update
   /// false: the first update copies the weights (as PyTorch's AveragedModel with get_ema_multi_avg_fn).
   /// true: averages start at zero and values() are divided by 1 - decay^updates, so that early ones are true weighted means.
   bool bias_correction = false;
@@ -51,6 +52,7 @@ class SOLVENT_API Ema : public Module {
 
   /// The averages, parallel to module.parameters().
   [[nodiscard]] Tensors values() const;
+  /// How many updates there were.
   [[nodiscard]] std::int64_t updates() const;
 
   /// Puts the averages into the module's slots until the returned object is destroyed, which puts back what was there

@@ -23,8 +23,8 @@ SOLVENT_API ParameterSelector rank_at_most(int rank);
 
 /// Parameters that are trained differently from the rest. What is not set is as in the optimizer's options.
 struct ParameterGroup {
-  std::string name;
-  ParameterSelector selects = {};
+  std::string name;                          ///< for learning_rate, set_learning_rate and set_frozen
+  ParameterSelector selects = {};            ///< which parameters belong to it
   double rate_multiplier = 1.0;              ///< times the optimizer's learning rate
   std::optional<double> learning_rate = {};  ///< instead of the optimizer's; the multiplier does not apply to it
   std::optional<double> weight_decay = {};   ///< instead of the optimizer's
@@ -44,10 +44,12 @@ class SOLVENT_API Optimizer {
   /// @throws ShapeError, DtypeError, DeviceError if a gradient does not fit its parameter; AutodiffError for
   /// differentiated gradients or slots in use by nn::value_and_grad
   void step(const ParameterList& parameters, const Tensors& grads);
+  /// The same for all parameters of a module.
   void step(Module& module, const Tensors& grads) { step(module.parameters(), grads); }
 
   /// Number of steps taken.
   [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  /// Rate of the parameters without a group.
   [[nodiscard]] double learning_rate() const noexcept { return learning_rate_; }
   /// For schedules: `optimizer.set_learning_rate(schedule(optimizer.steps()))`. Groups with a rate of their own keep it.
   /// @throws ValueError unless finite and >= 0
@@ -79,25 +81,31 @@ class SOLVENT_API Optimizer {
  protected:
   /// What an update of one parameter depends on besides its elements.
   struct StepContext {
-    std::int64_t step = 1;  ///< number of this update of this parameter, from 1
-    double learning_rate = 0;
-    double weight_decay = 0;
+    std::int64_t step = 1;     ///< number of this update of this parameter, from 1
+    double learning_rate = 0;  ///< of the parameter's group
+    double weight_decay = 0;   ///< of the parameter's group
   };
+  /// Largest number of state tensors per parameter.
   static constexpr int kMaxStates = 3;
 
   /// @throws ValueError for a rate or decay that is negative or not finite
   Optimizer(std::string name, double learning_rate, double weight_decay, std::vector<std::string> state_names);
+  /// A copy goes on from the same state.
+  /// @{
   Optimizer(const Optimizer&) = default;
   Optimizer(Optimizer&&) = default;
   Optimizer& operator=(const Optimizer&) = default;
   Optimizer& operator=(Optimizer&&) = default;
+  /// @}
 
   /// The update of `count` elements starting at the pointers; `state` in the order of the state names, kMaxStates pointers
   /// of which the last ones may be null. Called from several threads on different blocks. Must not throw.
+  /// @{
   virtual void update_block(float* parameter, const float* grad, float* const* state, std::int64_t count,
                             const StepContext& context) const noexcept = 0;
   virtual void update_block(double* parameter, const double* grad, double* const* state, std::int64_t count,
                             const StepContext& context) const noexcept = 0;
+  /// @}
 
  private:
   void check(const ParameterList& parameters, const Tensors& grads) const;

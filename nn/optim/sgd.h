@@ -5,12 +5,13 @@
 
 namespace solvent::nn {
 
+/// Options of Sgd.
 struct SgdOptions {
-  double learning_rate = 1e-2;
-  double momentum = 0.0;
-  double dampening = 0.0;
-  double weight_decay = 0.0;  ///< added to the gradient times the parameter
-  bool nesterov = false;
+  double learning_rate = 1e-2;  ///< step size
+  double momentum = 0.0;        ///< decay of the velocity; 0: no velocity is kept
+  double dampening = 0.0;       ///< part of a gradient that does not enter the velocity
+  double weight_decay = 0.0;    ///< added to the gradient times the parameter
+  bool nesterov = false;        ///< Nesterov's momentum
 };
 
 /// g <- grad + weight_decay p;  v <- g (first step), then momentum v + (1 - dampening) g;
