@@ -6,6 +6,7 @@
 
 namespace solvent {
 
+/// What batch_norm returns in training.
 struct BatchNormResult {
   Tensor value;  ///< like x
   Tensor mean;   ///< (C), of the batch

@@ -35,13 +35,14 @@ struct FusedResult {
   std::vector<double> residual;  ///< per sequence: largest defect |r| of the recurrence, NaN or infinity as they are
   std::vector<double> ratio;     ///< per sequence: largest |r| / (atol + rtol |h|)
   int passes = 0;                ///< passes or Newton steps of the slowest sequence (or window)
-  int windows = 1;
-  int max_passes = 0;  ///< limit that was in force
+  int windows = 1;               ///< pieces of the sequence solved one after the other
+  int max_passes = 0;            ///< limit that was in force
 };
 
 /// What a fused kernel is asked for.
 struct FusedOptions {
-  double atol = 0, rtol = 0;
+  double atol = 0;            ///< absolute tolerance
+  double rtol = 0;            ///< relative to |h|
   int max_passes = 0;         ///< 0: as many as always suffice
   std::int64_t chunk = 0;     ///< chunk or window; 0: chosen by the kernel from the sizes
   std::int64_t burn_in = -1;  ///< shooting; < 0: the kernel's default
@@ -49,10 +50,13 @@ struct FusedOptions {
 
 /// A recurrent cell with whatever closed forms it has; only `step` is required. All functions own what they capture.
 struct SequenceCell {
+  /// The functions of a cell, see the members that have these types.
+  /// @{
   using Step = std::function<Tensor(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using Jacobian = std::function<CellJacobian(const Tensor& h, const Tensor& x, const Tensors& theta)>;
   using Project = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
   using Sequence = std::function<Tensor(const Tensor& h0, const Tensor& xs, const Tensors& theta)>;
+  /// @}
   /// Fused time-parallel kernels on plain CPU tensors. An empty value declines: the generic path is taken.
   using Fused =
       std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
@@ -62,9 +66,9 @@ struct SequenceCell {
   Jacobian jacobian_diagonal;  ///< closed form of the diagonal; empty: taken from `jacobian`
   Project project;             ///< part of the step that depends on x only, done once; then `step` gets its result
   Sequence sequence;           ///< fused step-by-step evaluation over (T, B, ...)
-  Fused fused_shooting;
-  Fused fused_newton;
-  std::string name = "cell";
+  Fused fused_shooting;        ///< in place of Shooting
+  Fused fused_newton;          ///< in place of Deer with dense Jacobians and no damping
+  std::string name = "cell";   ///< for messages
 };
 
 /// A cell of nn/ with all its closed forms and fused kernels. The parameters are passed separately (`cell.theta`).
@@ -74,30 +78,31 @@ SOLVENT_API SequenceCell sequence_cell(const nn::RecurrentCell& cell);
 
 /// Step by step; the reference for all others. `fused` uses the cell's whole-sequence kernel if it has one.
 struct Sequential {
-  bool fused = true;
+  bool fused = true;  ///< use the cell's kernel
 };
 
 /// h <- f(shift(h), x) for all t at once (A = 0): exact prefix grows by at least one per step.
 /// `window` > 0 solves that many steps at a time (Gauss-Seidel over windows, Jacobi inside: the GS-Jacobi hybrid).
 /// Source: Song et al. 2021, "Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving", alg. 1 and 3.
 struct Jacobi {
-  std::int64_t window = 0;
+  std::int64_t window = 0;  ///< 0: the whole sequence
 };
 
 /// Jacobi over blocks of `block` steps, sequential inside each (the Jacobi-GS hybrid): ceil(T / block) sweeps suffice, and
 /// block = T is the sequential method. Source: Song et al. 2021, alg. 3.
 struct GaussSeidel {
-  std::int64_t block = 32;
+  std::int64_t block = 32;  ///< steps per block
 };
 
+/// What Deer takes of J: all of it, or its diagonal.
 enum class JacobianKind : std::uint8_t { dense, diagonal };
 
 /// Newton's method on the trajectory (DEER, Lim et al. 2024, arXiv:2309.12252) in delta form: r = f(shift(h)) - h,
 /// d_t = A_t d_{t-1} + r_t, h += d, with A = (1 - damping) J. `diagonal` keeps J's diagonal (quasi-DEER, Gonzalez et al.
 /// 2024, arXiv:2407.19115): linear instead of quadratic convergence, O(n) memory per step.
 struct Deer {
-  JacobianKind jacobian = JacobianKind::dense;
-  double damping = 0.0;     ///< 0 = Newton, 1 = Jacobi
+  JacobianKind jacobian = JacobianKind::dense;  ///< dense: Newton, diagonal: quasi-Newton
+  double damping = 0.0;                         ///< 0 = Newton, 1 = Jacobi
   std::int64_t window = 0;  ///< > 0: that many steps at a time, the last state handed over; memory O(window n^2)
   bool fused = true;        ///< use the cell's fused Newton kernel where it has one
 };
@@ -108,9 +113,10 @@ struct Deer {
 struct Shooting {
   std::int64_t chunk = 0;     ///< 0: chosen from T and the batch
   std::int64_t burn_in = -1;  ///< < 0: 64 steps (128 in fused kernels), at most a chunk
-  bool fused = true;
+  bool fused = true;          ///< use the cell's fused shooting kernel where it has one
 };
 
+/// A method of solve_sequence.
 using SequenceMethod = std::variant<Sequential, Jacobi, GaussSeidel, Deer, Shooting>;
 
 /// "sequential", "jacobi", "gauss_seidel", "deer", "quasi_deer", "shooting".
@@ -123,6 +129,8 @@ SOLVENT_API std::string name_of(const SequenceMethod& method);
 /// @param h0     (B, n) state before step 1.
 /// @param xs     (T, B, ...) inputs.
 /// @param theta  parameters.
+/// @param method Sequential, Jacobi, GaussSeidel, Deer or Shooting.
+/// @param options when to stop, how to differentiate, where to start, what to do on failure.
 /// @return       value (T, B, n); row t is the state after step t.
 /// @throws ShapeError for T == 0 or shapes that disagree; SolverError as asked by options; AutodiffError for captures.
 SOLVENT_API Solution solve_sequence(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const Tensors& theta,
@@ -132,6 +140,7 @@ SOLVENT_API Solution solve_sequence(const SequenceCell& cell, const Tensor& h0, 
 SOLVENT_API Solution solve_sequence(const nn::RecurrentCell& cell, const Tensor& h0, const Tensor& xs,
                                     const SequenceMethod& method = Deer{}, const Options& options = {});
 
+/// The same for a step function without closed forms.
 template <OwningCallable F>
 requires std::is_invocable_r_v<Tensor, F&, const Tensor&, const Tensor&, const Tensors&> Solution
 solve_sequence(F step, const Tensor& h0, const Tensor& xs, const Tensors& theta, const SequenceMethod& method = Deer{},
@@ -150,11 +159,16 @@ SOLVENT_API Tensor sequence_residual(const SequenceCell& cell, const Tensor& hs,
 /// A sequence problem with its inputs flattened to rows once.
 class SOLVENT_API SequenceProblem {
  public:
+  /// The arguments of solve_sequence. @throws ShapeError as solve_sequence
   SequenceProblem(const SequenceCell& cell, Tensor h0, const Tensor& xs, Tensors theta);
 
+  /// Number T of steps.
   [[nodiscard]] std::int64_t length() const noexcept { return t_; }
+  /// Number B of sequences.
   [[nodiscard]] std::int64_t batch() const noexcept { return b_; }
+  /// Number n of states.
   [[nodiscard]] std::int64_t state_size() const noexcept { return n_; }
+  /// State before step 1, (B, n).
   [[nodiscard]] const Tensor& h0() const noexcept { return h0_; }
 
   /// f(h_{t-1}, x_t) for all t: (T, B, n).
@@ -187,13 +201,15 @@ class SOLVENT_API SequenceProblem {
 /// Iterate and residual r = f(shift(h)) - h, both (T, B, n). After a sweep of GaussSeidel or Shooting the residual is zero
 /// inside the chunks by construction, and only the rows at their borders are kept: (chunks, B, n).
 struct SequenceState {
-  Tensor h;
-  Tensor residual;
+  Tensor h;          ///< (T, B, n)
+  Tensor residual;   ///< of h
   Tensor reference;  ///< rows of h that `residual` belongs to
 };
 
-/// One step of a method: state -> state with the residual of the new iterate. Sequential converges in one.
+/// The state of a guess (T, B, n): its residual costs one evaluation.
 SOLVENT_API SequenceState begin(const SequenceProblem& problem, Tensor guess);
+/// One step of a method: state -> state with the residual of the new iterate. Sequential converges in one. Counts its
+/// work in `stats`.
 SOLVENT_API SequenceState step(const SequenceMethod& method, const SequenceProblem& problem, const SequenceState& state,
                                Stats& stats);
 
