@@ -8,6 +8,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
+#include "solvent/ops/shape_ops.h"
 
 namespace solvent {
 namespace {
@@ -196,5 +197,25 @@ Tensor elu(Tensor x, double alpha) { return activate(kElu, std::move(x), alpha);
 Tensor silu(Tensor x) { return activate(kSilu, std::move(x)); }
 Tensor gelu(Tensor x) { return activate(kGelu, std::move(x)); }
 Tensor gelu_tanh(Tensor x) { return activate(kGeluTanh, std::move(x)); }
+
+Tensor concat_elu(Tensor x, std::int64_t axis) {
+  detail::check_floating("concat_elu", x);
+  const int at = normalise_axis("concat_elu", axis, x.rank());
+  Tensor both = neg(x);
+  return elu(concat({std::move(x), std::move(both)}, at));
+}
+
+Tensor glu(Tensor x, std::int64_t axis) {
+  detail::check_floating("glu", x);
+  const int at = normalise_axis("glu", axis, x.rank());
+  const std::int64_t size = x.shape()[at];
+  if (size % 2 != 0)
+    throw ShapeError(
+        fmt::format("[glu] got shape {} with an odd extent of axis {}; expected an even one: the first half is "
+                    "multiplied by the sigmoid of the second.",
+                    to_string(x.shape()), axis));
+  const Tensors halves = split(std::move(x), {size / 2, size / 2}, at);
+  return mul(halves[0], sigmoid(halves[1]));
+}
 
 }  // namespace solvent

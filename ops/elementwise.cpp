@@ -1,6 +1,9 @@
 #include "solvent/ops/elementwise.h"
 
 #include <cmath>
+#include <limits>
+#include <memory>
+#include <numbers>
 #include <string>
 
 #include <fmt/format.h>
@@ -137,15 +140,49 @@ constinit const OpDef kSqrt = unary_op<[](const Rule& r, const Tensor& t) { retu
 constinit const OpDef kRsqrt =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::rsqrt_grad(t, r.output()); }>(
         "rsqrt", cpu::unary<UnaryFn::rsqrt>, {.output = Save::data});
-constinit const OpDef kClip = unary_op<[](const Rule& r, const Tensor& t) {
-  const functor::Params& bounds = r.attrs<ParamAttrs>().params;
-  return detail::clip_grad(t, r.input(0), bounds.a, bounds.b);
-}>("clip", cpu::unary<UnaryFn::clip>, {.x = Save::data});
+
+struct ClipAttrs : ParamAttrs {
+  SlopeAtBounds slope;
+
+  ClipAttrs(double low, double high, SlopeAtBounds s) : ParamAttrs(low, high), slope(s) {}
+  [[nodiscard]] std::unique_ptr<Attrs> clone() const override { return std::make_unique<ClipAttrs>(*this); }
+};
+
+// The next number of x's type towards `target`: (low, high) is the same set of numbers as a closed interval.
+double neighbour(double bound, double target, DType dtype) {
+  if (!std::isfinite(bound)) return bound;
+  if (dtype == float64) return std::nextafter(bound, target);
+  return static_cast<double>(std::nextafter(static_cast<float>(bound), static_cast<float>(target)));
+}
+
+Tensor clip_derivative(const Rule& r, const Tensor& t) {
+  const auto& attrs = r.attrs<ClipAttrs>();
+  const Tensor& x = r.input(0);
+  const double low = attrs.params.a;
+  const double high = attrs.params.b;
+  if (attrs.slope == SlopeAtBounds::one) return detail::clip_grad(t, x, low, high);
+  const double infinity = std::numeric_limits<double>::infinity();
+  const double inside_low = neighbour(low, infinity, x.dtype());
+  const double inside_high = neighbour(high, -infinity, x.dtype());
+  if (attrs.slope == SlopeAtBounds::zero) return detail::clip_grad(t, x, inside_low, inside_high);
+  const Tensor half = affine(t, 0.5, 0.0);
+  return add(detail::clip_grad(half, x, low, high), detail::clip_grad(half, x, inside_low, inside_high));
+}
+
+constinit const OpDef kClip = unary_op<clip_derivative>("clip", cpu::unary<UnaryFn::clip>, {.x = Save::data});
+
+// -(a - fmod(a, b)) / b, an integer: constant for differentiation.
+Tensor minus_quotient(const Rule& r) { return round(div(sub(r.output(), r.input(0)), r.input(1))); }
+
+constinit const OpDef kFmod = binary_op<[](const Rule&, const Tensor& t) { return t; },
+                                        [](const Rule& r, const Tensor& t) { return mul(t, minus_quotient(r)); }>(
+    "fmod", cpu::fmod, {.x = Save::data, .y = Save::data, .output = Save::data});
 
 constinit const OpDef kSign = constant_op("sign", cpu::unary<UnaryFn::sign>);
 constinit const OpDef kFloor = constant_op("floor", cpu::unary<UnaryFn::floor>);
 constinit const OpDef kCeil = constant_op("ceil", cpu::unary<UnaryFn::ceil>);
 constinit const OpDef kRound = constant_op("round", cpu::unary<UnaryFn::round>);
+constinit const OpDef kTrunc = constant_op("trunc", cpu::unary<UnaryFn::trunc>);
 
 // --- exponentials: definitions -------------------------------------------------------------------------------------------
 
@@ -225,8 +262,11 @@ constinit const OpDef kGreater = constant_op("greater", cpu::compare<CompareFn::
 constinit const OpDef kGreaterEqual = constant_op("greater_equal", cpu::compare<CompareFn::greater_equal>);
 constinit const OpDef kLogicalAnd = constant_op("logical_and", cpu::logical<LogicalFn::logical_and>);
 constinit const OpDef kLogicalOr = constant_op("logical_or", cpu::logical<LogicalFn::logical_or>);
+constinit const OpDef kLogicalXor = constant_op("logical_xor", cpu::logical<LogicalFn::logical_xor>);
 constinit const OpDef kLogicalNot = constant_op("logical_not", cpu::logical_not);
-constinit const OpDef kIsFinite = constant_op("isfinite", cpu::is_finite);
+constinit const OpDef kIsFinite = constant_op("isfinite", cpu::predicate<functor::PredicateFn::is_finite>);
+constinit const OpDef kIsNan = constant_op("isnan", cpu::predicate<functor::PredicateFn::is_nan>);
+constinit const OpDef kIsInf = constant_op("isinf", cpu::predicate<functor::PredicateFn::is_inf>);
 
 Tensor zero_like_scalar(const Tensor& t) { return zeros({}, {t.dtype(), t.device()}); }
 
@@ -272,7 +312,8 @@ constinit const OpDef* const kOps[] = {
     &kLog1p,      &kSin,       &kCos,        &kErf,       &kAbsGrad,   &kSquareGrad, &kReciprocalGrad,
     &kSqrtGrad,   &kRsqrtGrad, &kExpm1Grad,  &kLog1pGrad, &kSinGrad,   &kCosGrad,    &kErfGrad,
     &kClipGrad,   &kEqual,     &kNotEqual,   &kLess,      &kLessEqual, &kGreater,    &kGreaterEqual,
-    &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kIsFinite,  &kWhere,     &kCast,       &kCastConstant};
+    &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kIsFinite,  &kWhere,     &kCast,       &kCastConstant,
+    &kFmod,       &kTrunc,     &kLogicalXor, &kIsNan,     &kIsInf};
 
 }  // namespace
 
@@ -326,8 +367,17 @@ Tensor rsqrt(Tensor x) { return apply_unary(kRsqrt, std::move(x)); }
 Tensor floor(Tensor x) { return apply_unary(kFloor, std::move(x)); }
 Tensor ceil(Tensor x) { return apply_unary(kCeil, std::move(x)); }
 Tensor round(Tensor x) { return apply_unary(kRound, std::move(x)); }
+Tensor trunc(Tensor x) { return apply_unary(kTrunc, std::move(x)); }
+Tensor fmod(Tensor a, Tensor b) { return apply_binary_floating(kFmod, std::move(a), std::move(b)); }
 
-Tensor clip(Tensor x, double low, double high) {
+Tensor remainder(Tensor a, Tensor b) {
+  const Tensor r = fmod(std::move(a), b);
+  const Tensor zero = zeros({}, {r.dtype(), r.device()});
+  const Tensor other_sign = logical_and(not_equal(r, zero), logical_xor(less(r, zero), less(b, zero)));
+  return where(other_sign, add(r, b), r);
+}
+
+Tensor clip(Tensor x, double low, double high, SlopeAtBounds slope) {
   check_arithmetic("clip", x);
   if (!(low <= high))
     throw ValueError(fmt::format("[clip] got bounds {} and {}; expected low <= high, neither of them NaN.", low, high));
@@ -335,7 +385,7 @@ Tensor clip(Tensor x, double low, double high) {
       ((std::isfinite(low) && low != std::trunc(low)) || (std::isfinite(high) && high != std::trunc(high))))
     throw DtypeError(fmt::format("[clip] got bounds {} and {} for {}; expected integers. Use cast(x, float64).", low,
                                  high, describe(x)));
-  const ParamAttrs attrs(low, high);
+  const ClipAttrs attrs(low, high, slope);
   return apply1(kClip, &attrs, std::move(x));
 }
 
@@ -348,6 +398,43 @@ Tensor log1p(Tensor x) { return apply_unary(kLog1p, std::move(x)); }
 Tensor sin(Tensor x) { return apply_unary(kSin, std::move(x)); }
 Tensor cos(Tensor x) { return apply_unary(kCos, std::move(x)); }
 Tensor erf(Tensor x) { return apply_unary(kErf, std::move(x)); }
+
+Tensor exp2(Tensor x) {
+  detail::check_floating("exp2", x);
+  const Tensor two = full({}, 2.0, {x.dtype(), x.device()});
+  return pow(two, std::move(x));
+}
+
+Tensor log2(Tensor x) {
+  detail::check_floating("log2", x);
+  return affine(log(std::move(x)), std::numbers::log2e, 0.0);
+}
+
+Tensor log10(Tensor x) {
+  detail::check_floating("log10", x);
+  return affine(log(std::move(x)), std::numbers::log10e, 0.0);
+}
+
+Tensor logit(Tensor x) {
+  detail::check_floating("logit", x);
+  return sub(log(x), log1p(neg(x)));
+}
+
+Tensor tan(Tensor x) {
+  detail::check_floating("tan", x);
+  return div(sin(x), cos(x));
+}
+
+// From expm1, which keeps the digits of small arguments.
+Tensor sinh(Tensor x) {
+  detail::check_floating("sinh", x);
+  return affine(sub(expm1(x), expm1(neg(x))), 0.5, 0.0);
+}
+
+Tensor cosh(Tensor x) {
+  detail::check_floating("cosh", x);
+  return affine(add(exp(x), exp(neg(x))), 0.5, 0.0);
+}
 
 // --- comparison and selection -----------------------------------------------------------------------------------------------
 
@@ -375,6 +462,7 @@ Tensor greater(Tensor a, Tensor b) { return apply_compare(kGreater, std::move(a)
 Tensor greater_equal(Tensor a, Tensor b) { return apply_compare(kGreaterEqual, std::move(a), std::move(b)); }
 Tensor logical_and(Tensor a, Tensor b) { return apply_logical(kLogicalAnd, std::move(a), std::move(b)); }
 Tensor logical_or(Tensor a, Tensor b) { return apply_logical(kLogicalOr, std::move(a), std::move(b)); }
+Tensor logical_xor(Tensor a, Tensor b) { return apply_logical(kLogicalXor, std::move(a), std::move(b)); }
 
 Tensor logical_not(Tensor x) {
   check_boolean("logical_not", x);
@@ -382,6 +470,8 @@ Tensor logical_not(Tensor x) {
 }
 
 Tensor isfinite(Tensor x) { return apply_unary(kIsFinite, std::move(x)); }
+Tensor isnan(Tensor x) { return apply_unary(kIsNan, std::move(x)); }
+Tensor isinf(Tensor x) { return apply_unary(kIsInf, std::move(x)); }
 
 Tensor where(Tensor condition, Tensor a, Tensor b) {
   check_boolean("where", condition);

@@ -30,20 +30,36 @@ SOLVENT_API Tensor reciprocal(Tensor x);  ///< 1 / x
 SOLVENT_API Tensor square(Tensor x);
 SOLVENT_API Tensor sqrt(Tensor x);
 SOLVENT_API Tensor rsqrt(Tensor x);  ///< 1 / sqrt(x)
-/// min(max(x, low), high); derivative 1 inside and at the bounds, 0 outside.
-SOLVENT_API Tensor clip(Tensor x, double low, double high);
-/// Round down, up, to nearest even; constants for differentiation.
+/// The derivative of `clip` where x equals a bound; any value between 0 and 1 is a subgradient there.
+enum class SlopeAtBounds : std::uint8_t { one, half, zero };
+/// min(max(x, low), high); derivative 1 inside, 0 outside, and `slope` where x equals a bound: `one` passes gradients
+/// through values that lie on a bound (hard sigmoids that saturate, the convention of equilibrium propagation), `zero` is
+/// the derivative of the clipped side, `half` their mean (that of maximum and minimum at ties).
+SOLVENT_API Tensor clip(Tensor x, double low, double high, SlopeAtBounds slope = SlopeAtBounds::one);
+/// Round down, up, to nearest even, towards zero; constants for differentiation.
 SOLVENT_API Tensor floor(Tensor x);
 SOLVENT_API Tensor ceil(Tensor x);
 SOLVENT_API Tensor round(Tensor x);
+SOLVENT_API Tensor trunc(Tensor x);
+/// What an integer division leaves: `fmod` has the sign of a (as in C), `remainder` that of b (as in Python). Exact; NaN
+/// for b == 0. The derivative in b is minus the integer quotient.
+SOLVENT_API Tensor fmod(Tensor a, Tensor b);
+SOLVENT_API Tensor remainder(Tensor a, Tensor b);
 
 // --- exponentials and friends -----------------------------------------------------------------------------------------
 SOLVENT_API Tensor exp(Tensor x);
 SOLVENT_API Tensor expm1(Tensor x);
+SOLVENT_API Tensor exp2(Tensor x);  ///< 2^x
 SOLVENT_API Tensor log(Tensor x);
 SOLVENT_API Tensor log1p(Tensor x);
+SOLVENT_API Tensor log2(Tensor x);
+SOLVENT_API Tensor log10(Tensor x);
+SOLVENT_API Tensor logit(Tensor x);  ///< log(x / (1 - x)), the inverse of sigmoid
 SOLVENT_API Tensor sin(Tensor x);
 SOLVENT_API Tensor cos(Tensor x);
+SOLVENT_API Tensor tan(Tensor x);
+SOLVENT_API Tensor sinh(Tensor x);
+SOLVENT_API Tensor cosh(Tensor x);
 SOLVENT_API Tensor tanh(Tensor x);
 SOLVENT_API Tensor erf(Tensor x);
 
@@ -57,6 +73,11 @@ SOLVENT_API Tensor elu(Tensor x, double alpha = 1.0);
 SOLVENT_API Tensor silu(Tensor x);       ///< x sigmoid(x)
 SOLVENT_API Tensor gelu(Tensor x);       ///< x Phi(x), exact (erf) form
 SOLVENT_API Tensor gelu_tanh(Tensor x);  ///< tanh approximation of gelu
+/// elu of x and -x, joined along an axis whose extent doubles (Salimans et al. 2017, after Shang et al. 2016).
+SOLVENT_API Tensor concat_elu(Tensor x, std::int64_t axis = -1);
+/// Gated linear unit (Dauphin et al. 2017): first half of an axis times sigmoid of the second. @throws ShapeError if its
+/// extent is odd
+SOLVENT_API Tensor glu(Tensor x, std::int64_t axis = -1);
 
 // --- comparisons and selection (bool results; constants for differentiation) -----------------------------------------------
 SOLVENT_API Tensor equal(Tensor a, Tensor b);
@@ -67,8 +88,11 @@ SOLVENT_API Tensor greater(Tensor a, Tensor b);
 SOLVENT_API Tensor greater_equal(Tensor a, Tensor b);
 SOLVENT_API Tensor logical_and(Tensor a, Tensor b);
 SOLVENT_API Tensor logical_or(Tensor a, Tensor b);
+SOLVENT_API Tensor logical_xor(Tensor a, Tensor b);
 SOLVENT_API Tensor logical_not(Tensor x);
 SOLVENT_API Tensor isfinite(Tensor x);
+SOLVENT_API Tensor isnan(Tensor x);
+SOLVENT_API Tensor isinf(Tensor x);
 /// a where `condition` (bool) holds, else b; broadcasts all three.
 SOLVENT_API Tensor where(Tensor condition, Tensor a, Tensor b);
 /// Other element type; differentiable between float32 and float64, a constant otherwise. Float to integer truncates, with

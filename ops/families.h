@@ -21,7 +21,9 @@ OpList pool_ops();          // pool.cpp
 OpList random_ops();        // random.cpp
 OpList shape_family_ops();  // shape_ops.cpp
 OpList index_ops();         // index.cpp
+OpList sort_ops();          // sort.cpp
 OpList linalg_ops();        // linalg.cpp
+OpList matrix_part_ops();   // matrix_parts.cpp
 OpList scan_ops();          // scan.cpp
 OpList gru_ops();           // gru.cpp
 

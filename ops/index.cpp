@@ -203,6 +203,23 @@ Tensor index_select(Tensor x, Tensor index, std::int64_t axis) {
   return gather_aligned(std::move(x), std::move(index), right, size);
 }
 
+Tensor embedding(Tensor weight, Tensor index) {
+  check_dtype("embedding", index);
+  if (weight.rank() != 2)
+    throw ShapeError(
+        fmt::format("[embedding] got a table of shape {}; expected (V, D), one row per entry. Use "
+                    "index_select for other ranks.",
+                    to_string(weight.shape())));
+  check_range("embedding", index, weight.shape()[0], "the number of rows of the table");
+  Shape shape = index.shape();
+  const std::int64_t width = weight.shape()[1];
+  const std::int64_t rows = index.numel();
+  shape.push_back(width);
+  const std::int64_t size = weight.shape()[0];
+  index = broadcast_to(reshape(std::move(index), {rows, 1}), {rows, width});
+  return reshape(gather_aligned(std::move(weight), std::move(index), -2, size), shape);
+}
+
 Tensor one_hot(Tensor index, std::int64_t classes, DType dtype) {
   check_dtype("one_hot", index);
   if (!is_floating(dtype))

@@ -1,6 +1,7 @@
 #include "solvent/ops/reduce.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
@@ -285,6 +286,47 @@ Tensor var(Tensor x, const Axes& axes, bool keepdims, double correction) {
   // No degrees of freedom left: 0 / 0, not a negative variance.
   const double freedom = std::max(static_cast<double>(r.count) - correction, 0.0);
   Tensor y = affine(sum_to(square(deviation), r.kept), 1.0 / freedom, 0.0);
+  return keepdims ? y : reshape(std::move(y), r.squeezed);
+}
+
+namespace {
+
+// f(x) where x > 0 and 0, with derivatives of 0, where x is 0.
+template <class F>
+Tensor off_zero(const Tensor& x, F f) {
+  const Tensor zero = zeros({}, {x.dtype(), x.device()});
+  const Tensor is_zero = equal(x, zero);
+  return where(is_zero, zero, f(where(is_zero, ones({}, {x.dtype(), x.device()}), x)));
+}
+
+// The axes after each other, each kept with extent 1.
+Tensor max_over(Tensor x, const Axes& axes) {
+  const int rank = x.rank();
+  for (int i = 0; i < rank; ++i) {
+    bool reduce = axes.empty();
+    for (const std::int64_t a : axes) reduce = reduce || normalise_axis("norm", a, rank) == i;
+    if (reduce) x = max(std::move(x), i, true);
+  }
+  return x;
+}
+
+}  // namespace
+
+Tensor norm(Tensor x, double p, const Axes& axes, bool keepdims) {
+  detail::check_floating("norm", x);
+  if (!(p >= 1.0))
+    throw ValueError(fmt::format("[norm] got p = {}; expected a number >= 1, or infinity for the largest |x|.", p));
+  const Reduced r = reduced_shape("norm", x.shape(), axes);
+  Tensor y;
+  if (std::isinf(p)) {
+    y = max_over(abs(std::move(x)), axes);
+  } else if (p == 1.0) {
+    y = sum_to(abs(std::move(x)), r.kept);
+  } else if (p == 2.0) {
+    y = off_zero(sum_to(square(std::move(x)), r.kept), [](Tensor s) { return sqrt(std::move(s)); });
+  } else {
+    y = off_zero(sum_to(pow(abs(std::move(x)), p), r.kept), [p](Tensor s) { return pow(std::move(s), 1.0 / p); });
+  }
   return keepdims ? y : reshape(std::move(y), r.squeezed);
 }
 

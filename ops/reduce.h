@@ -13,6 +13,13 @@ SOLVENT_API Tensor mean(Tensor x, const Axes& axes = {}, bool keepdims = false);
 /// Variance, sum of squared deviations / (count - correction).
 SOLVENT_API Tensor var(Tensor x, const Axes& axes = {}, bool keepdims = false, double correction = 0.0);
 
+/// Vector norm over `axes` (all if empty): (sum |x|^p)^(1/p) for p >= 1, max |x| for p = infinity.
+///
+/// Derivatives: p = 1: sign(x), 0 at 0. 1 < p < inf: 0 where the norm is 0, like every higher derivative there (a
+/// subgradient; second derivatives for p < 2 are infinite where an element is 0). p = inf: of the first largest |x|, sign
+/// 0 at 0. Squares overflow for |x| > 1e19 in float32. @throws ValueError for p < 1 or NaN; ShapeError, DtypeError
+SOLVENT_API Tensor norm(Tensor x, double p = 2.0, const Axes& axes = {}, bool keepdims = false);
+
 struct ValueAndIndex {
   Tensor value;
   Tensor index;  ///< int64 position along the axis

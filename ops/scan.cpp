@@ -219,7 +219,80 @@ TensorVec cumsum_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kCumsum{.name = "cumsum", .cpu = cumsum_kernel, .jvp = cumsum_jvp, .vjp = cumsum_vjp};
 
-constinit const OpDef* const kScanFamily[] = {&kAffineScan, &kAffineScanReversed, &kCumsum};
+// --- cumprod --------------------------------------------------------------------------------------------------------------
+// y_i = x_i y_{i-1}, so dy_i = x_i dy_{i-1} + y_{i-1} dx_i: a diagonal affine scan, and its adjoint the reversed one. No
+// division by x, hence right where x has zeros.
+
+struct CumprodAttrs : AttrsBase<CumprodAttrs> {
+  std::int64_t axis = -1;
+  [[nodiscard]] std::string describe() const override { return fmt::format("axis={}", axis); }
+};
+
+// Moves everything one place along the axis and puts `first` in front.
+Tensor shifted(Tensor x, std::int64_t axis, double first) {
+  const std::int64_t size = x.shape().at(axis);
+  if (size == 0) return x;
+  return detail::pad_exact(detail::slice_exact(std::move(x), axis, 0, size - 1, 1), axis, size, 1, 1, first);
+}
+
+// h_t = a_t h_{t-1} + b_t from h_{-1} = 0 along `axis` (from the right), or the reversed scan. b has a's shape behind any
+// leading axes of directions.
+Tensor recurrence(Tensor a, Tensor b, std::int64_t axis, bool reversed) {
+  if (b.numel() == 0) return b;
+  const int rank = a.rank();
+  const int lead = b.rank() - rank;
+  const int at = static_cast<int>(axis) + rank;
+  const std::int64_t steps = a.shape()[at];
+  const std::int64_t width = a.numel() / steps;
+  Axes order_a = {at};
+  for (int i = 0; i < rank; ++i)
+    if (i != at) order_a.push_back(i);
+  Axes order_b;
+  for (int i = 0; i < lead; ++i) order_b.push_back(i);
+  for (const std::int64_t i : order_a) order_b.push_back(lead + i);
+  Axes back = order_b;
+  for (int i = 0; i < order_b.rank(); ++i) back[static_cast<int>(order_b[i])] = i;
+
+  a = reshape(permute(std::move(a), order_a), {steps, 1, width});
+  b = permute(std::move(b), order_b);
+  const Shape moved = b.shape();
+  Shape folded = Dims(std::span(moved.begin(), static_cast<std::size_t>(lead)));
+  for (const std::int64_t extent : {steps, std::int64_t{1}, width}) folded.push_back(extent);
+  b = reshape(std::move(b), folded);
+  const Tensor start = detail::zeros_view({1, width}, b.dtype(), b.device());
+  Tensor h =
+      reversed ? affine_scan_reversed(std::move(a), std::move(b)) : affine_scan(std::move(a), std::move(b), start);
+  return permute(reshape(std::move(h), moved), back);
+}
+
+TensorVec cumprod_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
+  return cpu::cumprod(inputs[0], static_cast<int>(static_cast<const CumprodAttrs&>(*attrs).axis) + inputs[0].rank());
+}
+
+TensorVec cumprod_jvp(const Rule& rule, std::span<const Tensor> tangents) {
+  const std::int64_t axis = rule.attrs<CumprodAttrs>().axis;
+  return recurrence(rule.input(0), mul(tangents[0], shifted(rule.output(), axis, 1.0)), axis, false);
+}
+
+TensorVec cumprod_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
+  const std::int64_t axis = rule.attrs<CumprodAttrs>().axis;
+  return mul(recurrence(rule.input(0), cotangents[0], axis, true), shifted(rule.output(), axis, 1.0));
+}
+
+constinit const OpDef kCumprod{.name = "cumprod",
+                               .cpu = cumprod_kernel,
+                               .jvp = cumprod_jvp,
+                               .vjp = cumprod_vjp,
+                               .inputs = {Save::data},
+                               .outputs = Save::data};
+
+void check_cumulative(const char* op, const Tensor& x, const char* what) {
+  if (x.dtype() == boolean || x.dtype() == uint8)
+    throw DtypeError(fmt::format("[{}] got {}; expected float32, float64 or int64, which can be {}. Use cast.", op,
+                                 to_string(x.dtype()), what));
+}
+
+constinit const OpDef* const kScanFamily[] = {&kAffineScan, &kAffineScanReversed, &kCumsum, &kCumprod};
 
 }  // namespace
 
@@ -255,15 +328,25 @@ Tensor affine_scan_reversed(Tensor a, Tensor b) {
   return apply1(kAffineScanReversed, nullptr, std::move(a), std::move(b));
 }
 
-Tensor cumsum(Tensor x, std::int64_t axis, bool reversed) {
+Tensor cumsum(Tensor x, std::int64_t axis, bool reversed, bool exclusive) {
   const int at = normalise_axis("cumsum", axis, x.rank());
-  if (x.dtype() == boolean || x.dtype() == uint8)
-    throw DtypeError(fmt::format("[cumsum] got {}; expected float32, float64 or int64, which can be added. Use cast.",
-                                 to_string(x.dtype())));
+  check_cumulative("cumsum", x, "added");
   CumsumAttrs attrs;
   attrs.axis = detail::from_right(at, x.rank());
   attrs.reversed = reversed;
-  return apply1(kCumsum, &attrs, std::move(x));
+  Tensor y = apply1(kCumsum, &attrs, std::move(x));
+  if (!exclusive) return y;
+  return reversed ? flip(shifted(flip(std::move(y), at), attrs.axis, 0.0), at) : shifted(std::move(y), attrs.axis, 0.0);
+}
+
+Tensor cumprod(Tensor x, std::int64_t axis, bool reversed, bool exclusive) {
+  const int at = normalise_axis("cumprod", axis, x.rank());
+  check_cumulative("cumprod", x, "multiplied");
+  if (reversed) return flip(cumprod(flip(std::move(x), at), at, false, exclusive), at);
+  CumprodAttrs attrs;
+  attrs.axis = detail::from_right(at, x.rank());
+  Tensor y = apply1(kCumprod, &attrs, std::move(x));
+  return exclusive ? shifted(std::move(y), attrs.axis, 1.0) : y;
 }
 
 }  // namespace solvent

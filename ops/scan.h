@@ -21,7 +21,14 @@ SOLVENT_API Tensor affine_scan(Tensor a, Tensor b, Tensor h0);
 /// affine_scan in b.
 SOLVENT_API Tensor affine_scan_reversed(Tensor a, Tensor b);
 
-/// Running sum along an axis; `reversed` sums from the end.
-SOLVENT_API Tensor cumsum(Tensor x, std::int64_t axis, bool reversed = false);
+/// Running sum along an axis: y_i = x_0 + ... + x_i. `reversed` sums from the end; `exclusive` leaves x_i itself out, so
+/// that the first sum (the last, if reversed) is 0. @throws ShapeError, DtypeError for bool and uint8
+SOLVENT_API Tensor cumsum(Tensor x, std::int64_t axis, bool reversed = false, bool exclusive = false);
+
+/// Running product along an axis: y_i = x_0 ... x_i. `reversed` multiplies from the end; `exclusive` leaves x_i itself out,
+/// so that the first product (the last, if reversed) is 1. int64 wraps around. @throws ShapeError, DtypeError
+///
+/// Derivatives are exact where x has zeros: they solve dy_i = x_i dy_{i-1} + y_{i-1} dx_i and divide by nothing.
+SOLVENT_API Tensor cumprod(Tensor x, std::int64_t axis, bool reversed = false, bool exclusive = false);
 
 }  // namespace solvent

@@ -331,15 +331,15 @@ TensorVec logical_not(std::span<Tensor> inputs, const Attrs*) {
   return unary_scalar<bool, bool>(inputs[0], [](bool v) { return !v; });
 }
 
-TensorVec is_finite(std::span<Tensor> inputs, const Attrs*) {
+TensorVec run_predicate(PredicateFn fn, std::span<Tensor> inputs) {
   Tensor& x = inputs[0];
-  return dispatch_float(x.dtype(), "isfinite", [&](auto tag) -> Tensor {
+  return dispatch_float(x.dtype(), "predicate", [&](auto tag) -> Tensor {
     using T = typename decltype(tag)::type;
     Tensor y = engine::empty(x.shape(), boolean, x.device());
     std::uint8_t* dst = mutable_bytes(y);
     const T* src = engine::ptr<T>(x);
     const BlockReader reader(x);
-    const PredicateKernel<T> kernel = predicate_kernel<T>(PredicateFn::is_finite);
+    const PredicateKernel<T> kernel = predicate_kernel<T>(fn);
     for_blocks(x.numel(), [&](std::int64_t first, std::int64_t count) {
       T buffer[kBlock];
       kernel(reader.read(src, first, count, buffer), dst + first, count);
@@ -367,6 +367,13 @@ TensorVec cast(std::span<Tensor> inputs, const Attrs* attrs) {
       using Out = typename decltype(to_tag)::type;
       return unary_scalar<In, Out>(inputs[0], [](In v) { return convert<Out>(v); });
     });
+  });
+}
+
+TensorVec fmod(std::span<Tensor> inputs, const Attrs*) {
+  return dispatch_float(inputs[0].dtype(), "fmod", [&](auto tag) -> Tensor {
+    using T = typename decltype(tag)::type;
+    return binary_scalar<T, T>(inputs[0], inputs[1], [](T x, T y) { return std::fmod(x, y); });
   });
 }
 

@@ -32,6 +32,7 @@ TensorVec run_unary(functor::UnaryFn fn, std::span<Tensor> inputs, functor::Para
 TensorVec run_binary(functor::BinaryFn fn, std::span<Tensor> inputs, functor::Params params);
 TensorVec run_compare(functor::CompareFn fn, std::span<Tensor> inputs);
 TensorVec run_logical(functor::LogicalFn fn, std::span<Tensor> inputs);
+TensorVec run_predicate(functor::PredicateFn fn, std::span<Tensor> inputs);
 
 inline functor::Params params_of(const Attrs* attrs) {
   return attrs ? static_cast<const ParamAttrs*>(attrs)->params : functor::Params{};
@@ -55,10 +56,16 @@ TensorVec logical(std::span<Tensor> inputs, const Attrs*) {
   return run_logical(kFn, inputs);
 }
 
+template <functor::PredicateFn kFn>
+TensorVec predicate(std::span<Tensor> inputs, const Attrs*) {
+  return run_predicate(kFn, inputs);
+}
+
+/// Remainder of a / b with the sign of a.
+TensorVec fmod(std::span<Tensor> inputs, const Attrs*);
 /// x^p with p = ParamAttrs::params.a.
 TensorVec pow_scalar(std::span<Tensor> inputs, const Attrs* attrs);
 TensorVec logical_not(std::span<Tensor> inputs, const Attrs*);
-TensorVec is_finite(std::span<Tensor> inputs, const Attrs*);
 /// condition (bool), a, b
 TensorVec where(std::span<Tensor> inputs, const Attrs*);
 TensorVec cast(std::span<Tensor> inputs, const Attrs* attrs);

@@ -5,6 +5,7 @@
 #include "solvent/ops/cpu/scan_glue.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "solvent/core/engine/view.h"
@@ -62,18 +63,39 @@ Tensor run(ScanShape shape, const Tensor& a, Tensor b, const Tensor* h0) {
   });
 }
 
-template <class T>
-void cumsum_lines(const T* x, T* out, std::int64_t outer, std::int64_t count, std::int64_t inner, bool reversed) {
+// What running sums and products add up or multiply with. Integers wrap around.
+struct Plus {
+  template <class T>
+  T operator()(T a, T b) const noexcept {
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+    else
+      return a + b;
+  }
+};
+struct Times {
+  template <class T>
+  T operator()(T a, T b) const noexcept {
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<T>(static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b));
+    else
+      return a * b;
+  }
+};
+
+template <class T, class Join>
+void running_lines(const T* x, T* out, std::int64_t outer, std::int64_t count, std::int64_t inner, bool reversed,
+                   Join join) {
   const std::int64_t start = reversed ? count - 1 : 0;
   const std::int64_t step = reversed ? -1 : 1;
   constexpr std::int64_t kGrain = 1 << 15;
   if (inner == 1) {
     parallel_for(outer, std::max<std::int64_t>(1, kGrain / count), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t o = begin; o < end; ++o) {
-        T total = T(0);
         const T* line = x + o * count + start;
         T* to = out + o * count + start;
-        for (std::int64_t i = 0; i < count; ++i) to[i * step] = total += line[i * step];
+        T total = to[0] = line[0];
+        for (std::int64_t i = 1; i < count; ++i) to[i * step] = total = join(total, line[i * step]);
       }
     });
     return;
@@ -92,7 +114,7 @@ void cumsum_lines(const T* x, T* out, std::int64_t outer, std::int64_t count, st
         const T* above = to;
         line += step * inner;
         to += step * inner;
-        for (std::int64_t j = first; j < last; ++j) to[j] = above[j] + line[j];
+        for (std::int64_t j = first; j < last; ++j) to[j] = join(above[j], line[j]);
       }
     }
   });
@@ -113,7 +135,10 @@ Tensor scan_reversed(const Tensor& a, Tensor b) {
   return run(shape, a, std::move(b), nullptr);
 }
 
-Tensor cumsum(const Tensor& x, int axis, bool reversed) {
+namespace {
+
+template <class Join>
+Tensor running(const char* op, const Tensor& x, int axis, bool reversed, Join join) {
   const Tensor dense = engine::contiguous(x);
   Tensor out = engine::empty(x.shape(), x.dtype(), x.device());
   if (out.numel() == 0) return out;
@@ -123,14 +148,20 @@ Tensor cumsum(const Tensor& x, int axis, bool reversed) {
   for (int i = axis + 1; i < x.rank(); ++i) inner *= x.shape()[i];
   const auto lines = [&](auto tag) {
     using T = typename decltype(tag)::type;
-    cumsum_lines(engine::ptr<T>(dense), engine::mutable_ptr<T>(out), outer, x.shape()[axis], inner, reversed);
+    running_lines(engine::ptr<T>(dense), engine::mutable_ptr<T>(out), outer, x.shape()[axis], inner, reversed, join);
   };
   if (x.dtype() == int64) {
     lines(solvent::detail::TypeTag<std::int64_t>{});
   } else {
-    dispatch_float(x.dtype(), "cumsum", lines);
+    dispatch_float(x.dtype(), op, lines);
   }
   return out;
 }
+
+}  // namespace
+
+Tensor cumsum(const Tensor& x, int axis, bool reversed) { return running("cumsum", x, axis, reversed, Plus{}); }
+
+Tensor cumprod(const Tensor& x, int axis) { return running("cumprod", x, axis, false, Times{}); }
 
 }  // namespace solvent::cpu

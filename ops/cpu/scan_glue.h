@@ -1,5 +1,5 @@
 #pragma once
-/// CPU kernels of affine_scan, affine_scan_reversed and cumsum on tensors: bring operands into the layouts of
+/// CPU kernels of affine_scan, affine_scan_reversed, cumsum and cumprod on tensors: bring operands into the layouts of
 /// scan_kernels.h and call those.
 
 #include "solvent/core/tensor.h"
@@ -12,5 +12,7 @@ Tensor scan_forward(const Tensor& a, Tensor b, const Tensor& h0);
 Tensor scan_reversed(const Tensor& a, Tensor b);
 /// Running sums along `axis`, each added up in order of the axis (from the end if reversed), on any strides.
 Tensor cumsum(const Tensor& x, int axis, bool reversed);
+/// Running products along `axis` in order of the axis, on any strides; int64 wraps around.
+Tensor cumprod(const Tensor& x, int axis);
 
 }  // namespace solvent::cpu

@@ -106,6 +106,20 @@ TEST_CASE("elementwise: conventions at kinks") {
   CHECK(grad(clipped, scalar(1.0)).item() == 1.0);
   CHECK(grad(clipped, scalar(-1.0)).item() == 1.0);
   CHECK(grad(clipped, scalar(1.5)).item() == 0.0);
+  for (const DType dtype : {float32, float64})
+    for (const double bound : {-0.1, 0.3}) {
+      const auto slope = [&](SlopeAtBounds at, double x) {
+        return grad([at](const Tensor& t) { return clip(t, -0.1, 0.3, at); }, scalar(x, dtype)).item();
+      };
+      CHECK(slope(SlopeAtBounds::one, bound) == 1.0);
+      CHECK(slope(SlopeAtBounds::half, bound) == 0.5);
+      CHECK(slope(SlopeAtBounds::zero, bound) == 0.0);
+      for (const SlopeAtBounds at : {SlopeAtBounds::one, SlopeAtBounds::half, SlopeAtBounds::zero}) {
+        CHECK(slope(at, 0.99999 * bound) == 1.0);
+        CHECK(slope(at, 1.00001 * bound) == 0.0);
+        CHECK(std::isnan(slope(at, kNan)));
+      }
+    }
   for (Tensor (*f)(Tensor, Tensor) : {minimum, maximum}) {  // each operand gets half at ties
     const Tensors g = grad([f](const Tensors& x) { return f(x[0], x[1]); }, {scalar(2.0), scalar(2.0)});
     CHECK(g[0].item() == 0.5);

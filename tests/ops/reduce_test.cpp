@@ -114,4 +114,17 @@ TEST_CASE("layer_norm: rows have mean 0 and variance 1; constant rows give zeros
 }
 
 }  // namespace
+TEST_CASE("norm: derivatives of every order are 0 where the norm is 0") {
+  for (const double p : {1.0, 2.0, 3.0, std::numeric_limits<double>::infinity()}) {
+    INFO(p);
+    const auto f = [p](const Tensor& x) { return norm(x, p); };
+    const Tensor zero = zeros({3}, float64);
+    CHECK(norm(zero, p).item() == 0.0);
+    CHECK(grad(f, zero).to_vector<double>() == std::vector<double>{0, 0, 0});
+    CHECK(sum(abs(hessian(f, zero))).item() == 0.0);
+  }
+  CHECK(norm(tensor({3, -4}, float64)).item() == 5.0);
+  CHECK(std::isnan(norm(tensor({3.0, std::nan("")}, float64)).item()));
+}
+
 }  // namespace solvent

@@ -248,4 +248,16 @@ TEST_CASE("cumsum: integers, long axes and threads") {
   CHECK(b.to_vector<float>() == cumsum(mT(x), -1, true).to_vector<float>());
 }
 
+TEST_CASE("cumprod: derivatives are exact with zeros, where dividing by x would give NaN") {
+  const Tensor x = tensor({2, 0, 3, 0, 5}, float64);
+  const Tensor g = grad([](const Tensor& t) { return sum(cumprod(t, 0)); }, x);
+  // y = (a, ab, abc, abcd, abcde) at b = d = 0: dy/db = a + ac, all others but dy/da = 1 vanish.
+  CHECK(g.to_vector<double>() == std::vector<double>{1, 8, 0, 0, 0});
+  // d2/db dd = ac + ace
+  const Tensor h = hessian([](const Tensor& t) { return sum(cumprod(t, 0)); }, x);
+  CHECK(select(select(h, 0, 1), 0, 3).item() == 36.0);
+  CHECK(cumprod(tensor({3, 0, 2}, int64), 0, true, true).to_vector<std::int64_t>() ==
+        std::vector<std::int64_t>{0, 2, 1});
+}
+
 }  // namespace solvent
