@@ -11,7 +11,7 @@
 
 namespace solvent::engine {
 
-/// One operand of a product: row-major with leading dimension `ld`, optionally read transposed.
+/// Matrices are row-major with leading dimension `ld`, operands optionally read transposed.
 /// C = alpha * op(A) op(B) + beta * C with op(A) (m, k), op(B) (k, n), C (m, n).
 /// Sizes may be 0. C is not read when beta is 0; A and B are not read when alpha or k is 0; NaN and infinity in operands
 /// reach the result. The bits do not depend on the number of threads.

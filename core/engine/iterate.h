@@ -10,17 +10,21 @@
 
 namespace solvent::engine {
 
+/// Largest number of operands walked together.
 inline constexpr int kMaxOperands = 6;
 
 /// The merged iteration space of up to kMaxOperands operands of equal shape.
 struct Loops {
-  int rank = 0;                                      // after merging; 0 means exactly one element
-  std::int64_t extent[kMaxRank] = {};                // outermost first
-  std::int64_t stride[kMaxOperands][kMaxRank] = {};  // in elements
-  std::int64_t total = 1;                            // product of extents (0 if any extent is 0)
+  int rank = 0;                                      ///< after merging; 0 means exactly one element
+  std::int64_t extent[kMaxRank] = {};                ///< outermost first
+  std::int64_t stride[kMaxOperands][kMaxRank] = {};  ///< in elements
+  std::int64_t total = 1;                            ///< product of extents (0 if any extent is 0)
 
+  /// Elements of a run.
   [[nodiscard]] std::int64_t inner() const noexcept { return rank == 0 ? 1 : extent[rank - 1]; }
+  /// Distance between the elements of a run of operand `op`.
   [[nodiscard]] std::int64_t inner_stride(int op) const noexcept { return rank == 0 ? 1 : stride[op][rank - 1]; }
+  /// Number of runs.
   [[nodiscard]] std::int64_t outer() const noexcept { return total == 0 ? 0 : total / inner(); }
 };
 

@@ -25,6 +25,7 @@ SOLVENT_API Tensor view(const Tensor& base, const Shape& shape, const Strides& s
 /// A handle with the same storage and metadata as `primal` that carries `box` (takes ownership of the box).
 SOLVENT_API Tensor with_box(const Tensor& primal, detail::AdBox* box);
 
+/// Pointer to the first element; strides are the caller's business. T must be the element type (asserted).
 template <class T>
 const T* ptr(const Tensor& t) noexcept {
   assert(!is_boxed(t) && t.dtype() == dtype_of<T>);
