@@ -8,8 +8,10 @@ namespace solvent {
 
 /// The elements on and below (`tril`) or on and above (`triu`) a diagonal of the matrices (..., m, n); zeros elsewhere, also
 /// where x is inf or NaN. Any dtype. @throws ShapeError for fewer than two axes
+/// @{
 SOLVENT_API Tensor tril(Tensor x, std::int64_t offset = 0);
 SOLVENT_API Tensor triu(Tensor x, std::int64_t offset = 0);
+/// @}
 
 /// A diagonal of the matrices of two axes as a view: (..., m, n) -> (..., length), length 0 if the diagonal lies outside.
 /// With other axes, those two are removed and the diagonal is the last one. @throws ShapeError for fewer than two axes

@@ -20,28 +20,41 @@ SOLVENT_API Tensor var(Tensor x, const Axes& axes = {}, bool keepdims = false, d
 /// 0 at 0. Squares overflow for |x| > 1e19 in float32. @throws ValueError for p < 1 or NaN; ShapeError, DtypeError
 SOLVENT_API Tensor norm(Tensor x, double p = 2.0, const Axes& axes = {}, bool keepdims = false);
 
+/// An extreme element and where it is.
 struct ValueAndIndex {
-  Tensor value;
+  Tensor value;  ///< the element
   Tensor index;  ///< int64 position along the axis
 };
 /// Largest element along one axis and the index of its first occurrence (which gets the cotangent). @throws ShapeError for
 /// an empty axis
+/// @{
 SOLVENT_API ValueAndIndex max_with_arg(Tensor x, std::int64_t axis, bool keepdims = false);
 SOLVENT_API ValueAndIndex min_with_arg(Tensor x, std::int64_t axis, bool keepdims = false);
 SOLVENT_API Tensor max(Tensor x, std::int64_t axis, bool keepdims = false);
 SOLVENT_API Tensor min(Tensor x, std::int64_t axis, bool keepdims = false);
-/// Over all elements (a 0-d tensor).
+/// @}
+/// Over all elements (a 0-d tensor). @throws ShapeError for an empty tensor
+/// @{
 SOLVENT_API Tensor max(Tensor x);
 SOLVENT_API Tensor min(Tensor x);
+/// @}
+/// Index (int64) of the first largest or smallest element along one axis; a constant. @throws ShapeError for an empty
+/// axis
+/// @{
 SOLVENT_API Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdims = false);
 SOLVENT_API Tensor argmin(const Tensor& x, std::int64_t axis, bool keepdims = false);
+/// @}
 /// Whether all / any elements of a bool tensor hold.
+/// @{
 SOLVENT_API Tensor all(const Tensor& x);
 SOLVENT_API Tensor any(const Tensor& x);
+/// @}
 
 /// log(sum(exp(x))) without overflow; -inf for a row of -inf.
 SOLVENT_API Tensor logsumexp(Tensor x, std::int64_t axis = -1, bool keepdims = false);
+/// exp(x) / sum(exp(x)) along an axis, without overflow; NaN for a row of -inf.
 SOLVENT_API Tensor softmax(Tensor x, std::int64_t axis = -1);
+/// x - logsumexp(x) along an axis: the logarithm of softmax without loss of digits.
 SOLVENT_API Tensor log_softmax(Tensor x, std::int64_t axis = -1);
 /// (x - mean) / sqrt(var + eps) over the last axis (Ba et al. 2016); scale and shift are separate operations.
 SOLVENT_API Tensor layer_norm(Tensor x, double eps = 1e-5);
