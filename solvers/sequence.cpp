@@ -259,17 +259,7 @@ Solution run_sequential(const SequenceCell& cell, const SequenceProblem& problem
                         const Tensor& h0, const Tensor& xs, const Tensors& theta) {
   Solution s;
   s.max_steps = 1;
-  if (method.fused && cell.sequence) {
-    s.value = cell.sequence(h0, xs, theta);
-  } else {
-    Tensors states;
-    Tensor h = problem.h0();
-    for (const Tensor& x : unstack(problem.inputs(), 0)) {
-      h = problem.step(h, x);
-      states.push_back(h);
-    }
-    s.value = stack(std::move(states), 0);
-  }
+  s.value = method.fused && cell.sequence ? cell.sequence(h0, xs, theta) : detail::step_by_step(problem);
   // Every state is the cell's value at the one before: the residual is zero by construction.
   s.stats.steps = 1;
   s.stats.f_evals = 1;

@@ -11,6 +11,9 @@ Tensor chunk_starts(const SequenceProblem& problem, const Tensor& hs, std::int64
 /// Runs all chunks from their start states (C, B, n), in parallel over chunks: (T, B, n).
 Tensor roll_out(const SequenceProblem& problem, const Tensor& starts, std::int64_t chunk);
 
+/// All states (T, B, n) by one call of the cell after the other.
+Tensor step_by_step(const SequenceProblem& problem);
+
 /// Start states found by running `burn_in` steps before every chunk from h0: (C, B, n).
 Tensor burn_in_starts(const SequenceProblem& problem, std::int64_t chunk, std::int64_t burn_in);
 

@@ -48,6 +48,16 @@ Tensor chunk_starts(const SequenceProblem& problem, const Tensor& hs, std::int64
   return concat(std::move(parts), 0);
 }
 
+Tensor step_by_step(const SequenceProblem& problem) {
+  Tensors states;
+  Tensor h = problem.h0();
+  for (const Tensor& x : unstack(problem.inputs(), 0)) {
+    h = problem.step(h, x);
+    states.push_back(h);
+  }
+  return stack(std::move(states), 0);
+}
+
 Tensor roll_out(const SequenceProblem& problem, const Tensor& starts, std::int64_t chunk) {
   const std::int64_t steps = problem.length(), batch = problem.batch(), n = problem.state_size();
   const std::int64_t chunks = (steps + chunk - 1) / chunk;
@@ -103,16 +113,6 @@ SequenceState deer_step(const Deer& method, const SequenceProblem& problem, cons
   return with_residual(problem, add(state.h, std::move(d)), stats);
 }
 
-Tensor sequential(const SequenceProblem& problem) {
-  Tensors states;
-  Tensor h = problem.h0();
-  for (const Tensor& x : unstack(problem.inputs(), 0)) {
-    h = problem.step(h, x);
-    states.push_back(h);
-  }
-  return stack(std::move(states), 0);
-}
-
 SequenceState sweep(const SequenceProblem& problem, const SequenceState& state, std::int64_t chunk, Stats& stats) {
   Tensor hs = detail::roll_out(problem, detail::chunk_starts(problem, state.h, chunk), chunk);
   ++stats.f_evals;
@@ -139,7 +139,7 @@ SequenceState step(const SequenceMethod& method, const SequenceProblem& problem,
   return std::visit(
       Overloaded{
           [&](const Sequential&) {
-            Tensor hs = sequential(problem);
+            Tensor hs = detail::step_by_step(problem);
             return with_residual(problem, std::move(hs), stats);
           },
           [&](const Jacobi&) {
