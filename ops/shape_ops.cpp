@@ -340,7 +340,8 @@ Tensor slice(Tensor x, std::int64_t axis, std::int64_t start, std::int64_t stop,
   std::int64_t count = 0;
   if (step > 0 && first < last) count = (last - first - 1) / step + 1;
   if (step < 0 && last < first) count = (first - last - 1) / -step + 1;
-  return detail::slice_exact(std::move(x), from_right(at, x.rank()), count > 0 ? first : 0, count, step);
+  const std::int64_t axis_from_right = from_right(at, x.rank());  // not in the call: x is moved from there
+  return detail::slice_exact(std::move(x), axis_from_right, count > 0 ? first : 0, count, step);
 }
 
 Tensor select(Tensor x, std::int64_t axis, std::int64_t index) {

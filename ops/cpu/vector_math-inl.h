@@ -577,7 +577,7 @@ HWY_INLINE V pow_lanes(D d, V x, V y) {
   return hn::Load(d, base);
 }
 
-#if HWY_TARGET == HWY_SCALAR
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128  // the latter clamps infinity when it narrows double to float
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V pow(D d, V x, V y) {
   return pow_lanes(d, x, y);
