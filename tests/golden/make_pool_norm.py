@@ -61,6 +61,20 @@ def main():
         out[f"{name}.running_mean"], out[f"{name}.running_var"] = layer.running_mean, layer.running_var
         out[f"{name}.eval"] = layer(x)
 
+    # Densely connected 1x1 layers (batch norm, relu, convolution), growth 2.
+    x = randn(3, 4, 2, 3)
+    features, inputs = [x], {"x": x}
+    for i in range(3):
+        norm, conv = torch.nn.BatchNorm2d(4 + 2 * i), torch.nn.Conv2d(4 + 2 * i, 2, 1, bias=False)
+        with torch.no_grad():
+            norm.weight.normal_(generator=generator)
+            norm.bias.normal_(generator=generator)
+            conv.weight.normal_(generator=generator)
+        features.append(conv(F.relu(norm(torch.cat(features, 1)))))
+        prefix = f"denselayer{i + 1}"
+        inputs |= {f"{prefix}.norm.weight": norm.weight, f"{prefix}.norm.bias": norm.bias, f"{prefix}.conv": conv.weight}
+    record("dense", torch.cat(features, 1), inputs)
+
     v, g = randn(3, 2, 2, 3), randn(3)
     record("weight_norm", torch._weight_norm(v, g.reshape(3, 1, 1, 1), 0), {"v": v, "g": g})
     v, g = randn(3, 4, 2), randn(4)

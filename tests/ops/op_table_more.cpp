@@ -609,8 +609,8 @@ std::vector<OpCase> vector_norm_cases() {
 
 std::vector<OpCase> more_cases() {
   std::vector<OpCase> cases;
-  for (auto& family :
-       {pointwise_cases(), binary_cases(), gate_cases(), sort_cases(), matrix_cases(), running_cases(), vector_norm_cases()})
+  for (auto& family : {pointwise_cases(), binary_cases(), gate_cases(), sort_cases(), matrix_cases(), running_cases(),
+                       vector_norm_cases()})
     cases.insert(cases.end(), family.begin(), family.end());
   return cases;
 }
