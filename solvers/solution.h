@@ -78,11 +78,11 @@ struct StepInfo {
 
 /// Everything about a solve that is not the problem or the method.
 struct Options {
-  Termination termination;                        ///< when to stop
+  Termination termination = {};                   ///< when to stop
   Adjoint adjoint = Adjoint::implicit;            ///< how it is differentiated
   OnFailure on_failure = OnFailure::throw_error;  ///< what happens if it does not converge
-  Tensor initial_guess;  ///< warm start with the solution's shape; empty = the method's default
-  std::function<void(const StepInfo&)> each_step;  ///< called after every step, e.g. to draw iterates
+  Tensor initial_guess = {};  ///< warm start with the solution's shape; empty = the method's default
+  std::function<void(const StepInfo&)> each_step = {};  ///< called after every step, e.g. to draw iterates
 };
 
 /// Result of a solve.
