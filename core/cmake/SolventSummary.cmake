@@ -9,6 +9,7 @@ message(STATUS "  compiler     ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VER
 message(STATUS "  BLAS         ${SOLVENT_BLAS_FLAVOUR} ${BLAS_LIBRARIES}")
 message(STATUS "  OpenMP       ${SOLVENT_OPENMP_FOUND} ${OpenMP_CXX_VERSION}")
 message(STATUS "  oneDNN       ${SOLVENT_ONEDNN_FOUND} ${SOLVENT_ONEDNN_VERSION}")
+message(STATUS "  zlib         ${SOLVENT_ZLIB_FOUND}")
 message(STATUS "  Highway      ${hwy_VERSION}, baseline target only: ${SOLVENT_STATIC_SIMD}")
 if(SOLVENT_CUDA)
   message(STATUS "  CUDA         ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")

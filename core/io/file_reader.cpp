@@ -29,9 +29,23 @@ FileReader::FileReader(const char* op, std::string path)
   size_ = static_cast<std::uint64_t>(info.st_size);
 }
 
-FileReader::~FileReader() { ::close(descriptor_); }
+FileReader::FileReader(const char* op, std::span<const std::byte> bytes, std::string name)
+    : op_(op), path_(std::move(name)), descriptor_(-1), memory_(bytes.data()), size_(bytes.size()) {}
+
+FileReader::~FileReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+SequentialSource::~SequentialSource() = default;
 
 void FileReader::read(std::uint64_t offset, void* to, std::uint64_t bytes) const {
+  if (descriptor_ < 0) {
+    const std::uint64_t present = offset < size_ ? std::min(bytes, size_ - offset) : 0;
+    if (present < bytes)
+      fail(fmt::format("ends at byte {}, {} bytes too early; the file is truncated", size_, bytes - present));
+    if (bytes > 0) std::memcpy(to, memory_ + offset, static_cast<std::size_t>(bytes));
+    return;
+  }
   char* p = static_cast<char*>(to);
   while (bytes > 0) {
     const std::size_t piece = static_cast<std::size_t>(std::min<std::uint64_t>(bytes, std::uint64_t{1} << 30));
@@ -45,8 +59,10 @@ void FileReader::read(std::uint64_t offset, void* to, std::uint64_t bytes) const
   }
 }
 
-void FileReader::fail(const std::string& message) const {
-  throw IoError(fmt::format("[{}] '{}': {}", op_, path_, message));
-}
+std::string FileReader::prefix() const { return fmt::format("[{}] '{}'", op_, path_); }
+
+void SequentialSource::fail(const std::string& message) const { throw IoError(prefix() + ": " + message); }
+
+void FileReader::fail(const std::string& message) const { throw IoError(prefix() + ": " + message); }
 
 }  // namespace solvent::detail

@@ -18,6 +18,7 @@
 #include "solvent/core/host_access.h"
 #include "solvent/core/io/atomic_file.h"
 #include "solvent/core/io/file_reader.h"
+#include "solvent/core/io/npy_reader.h"
 
 namespace solvent {
 namespace {
@@ -53,7 +54,7 @@ struct Header {
 // Recursive descent over {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }.
 class HeaderParser {
  public:
-  HeaderParser(const detail::FileReader& file, std::string_view text) : file_(file), rest_(text) {}
+  HeaderParser(const detail::SequentialSource& file, std::string_view text) : file_(file), rest_(text) {}
 
   Header parse() {
     Header header;
@@ -157,11 +158,11 @@ class HeaderParser {
     return result;
   }
 
-  const detail::FileReader& file_;
+  const detail::SequentialSource& file_;
   std::string_view rest_;
 };
 
-std::uint64_t checked_bytes(const detail::FileReader& file, const Shape& shape, DType dtype) {
+std::uint64_t checked_bytes(const detail::SequentialSource& file, const Shape& shape, DType dtype) {
   if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
   std::uint64_t bytes = size_of(dtype);
   for (const std::int64_t extent : shape)
@@ -202,26 +203,28 @@ void save_npy(const std::string& path, const Tensor& t) {
   file.commit();
 }
 
-Tensor load_npy(const std::string& path) {
-  const detail::FileReader file("load_npy", path);
+namespace detail {
+
+Tensor read_npy(SequentialSource& file) {
   std::array<unsigned char, 12> start{};
   constexpr std::uint64_t kVersion1Start = 10;
   if (file.size() < kVersion1Start)
     file.fail(fmt::format("has {} bytes; an npy file has at least {}", file.size(), kVersion1Start));
-  file.read(0, start.data(), std::min<std::uint64_t>(file.size(), start.size()));
+  file.read(start.data(), kVersion1Start);
   if (std::memcmp(start.data(), kMagic.data(), kMagic.size()) != 0)
     file.fail("does not start with '\\x93NUMPY'; not an npy file");
   const int version = start[6];
   if (version < 1 || version > 3) file.fail(fmt::format("has format version {}; expected 1, 2 or 3", version));
   const std::uint64_t header_start = version == 1 ? kVersion1Start : start.size();
   if (file.size() < header_start) file.fail("ends inside its header; the file is truncated");
+  if (version > 1) file.read(start.data() + kVersion1Start, start.size() - kVersion1Start);
   std::uint64_t length = start[8] | std::uint64_t{start[9]} << 8;
   if (version > 1) length |= std::uint64_t{start[10]} << 16 | std::uint64_t{start[11]} << 24;
   if (length > file.size() - header_start || length > kMaxHeaderBytes)
     file.fail(fmt::format("claims a header of {} bytes but has {} bytes; the file is truncated or corrupt", length,
                           file.size()));
   std::string text(static_cast<std::size_t>(length), '\0');
-  file.read(header_start, text.data(), length);
+  file.read(text.data(), length);
 
   const Header header = HeaderParser(file, text).parse();
   const std::uint64_t bytes = checked_bytes(file, *header.shape, *header.dtype);
@@ -234,10 +237,24 @@ Tensor load_npy(const std::string& path) {
   if (*header.fortran_order) std::reverse(stored.begin(), stored.end());
   Tensor t = engine::empty(stored, *header.dtype);
   auto* const data = static_cast<std::uint8_t*>(t.impl()->storage->data);
-  file.read(header_start + length, data, bytes);
+  file.read(data, bytes);
   if (*header.dtype == DType::boolean && std::any_of(data, data + bytes, [](auto b) { return b > 1; }))
     file.fail("is of bool type but has bytes other than 0 and 1");
   return *header.fortran_order ? reverse_axes(t) : t;
+}
+
+}  // namespace detail
+
+Tensor load_npy(const std::string& path) {
+  const detail::FileReader file("load_npy", path);
+  detail::FileSource source(file);
+  return detail::read_npy(source);
+}
+
+Tensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
+  const detail::FileReader file("parse_npy", bytes, name);
+  detail::FileSource source(file);
+  return detail::read_npy(source);
 }
 
 }  // namespace solvent

@@ -220,8 +220,9 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
   file.commit();
 }
 
-SafetensorsFile load_safetensors(const std::string& path) {
-  const detail::FileReader file("load_safetensors", path);
+namespace {
+
+SafetensorsFile read_safetensors(const detail::FileReader& file) {
   if (file.size() < kLengthBytes)
     file.fail(fmt::format("has {} bytes; a safetensors file has at least {}", file.size(), kLengthBytes));
   std::uint64_t length = 0;
@@ -261,6 +262,16 @@ SafetensorsFile load_safetensors(const std::string& path) {
     result.tensors.emplace_back(entry.name, std::move(t));
   }
   return result;
+}
+
+}  // namespace
+
+SafetensorsFile load_safetensors(const std::string& path) {
+  return read_safetensors(detail::FileReader("load_safetensors", path));
+}
+
+SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
+  return read_safetensors(detail::FileReader("parse_safetensors", bytes, name));
 }
 
 }  // namespace solvent

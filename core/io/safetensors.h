@@ -2,7 +2,9 @@
 /// Checkpoints in the safetensors format (8-byte little-endian header length, JSON header, raw data). Files open in
 /// Python's `safetensors`, and the reverse. dtypes: F32, F64, I64, BOOL, U8.
 
+#include <cstddef>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,5 +27,8 @@ SOLVENT_API void save_safetensors(const std::string& path, const std::vector<std
 /// Reads and verifies everything before allocating: header length, JSON, dtypes, shapes, offsets (in range, no overlap,
 /// no holes). @throws IoError saying what is wrong and where.
 SOLVENT_API SafetensorsFile load_safetensors(const std::string& path);
+
+/// The same from bytes in memory; `name` stands for the path in messages. @throws IoError
+SOLVENT_API SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, const std::string& name = "memory");
 
 }  // namespace solvent

@@ -30,6 +30,10 @@ def write(folder):
     for name in ("f32", "f64", "i64", "bool", "u8", "scalar", "empty"):
         np.save(os.path.join(folder, f"core_{name}.npy"), ARRAYS[name])
     np.save(os.path.join(folder, "core_fortran.npy"), np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)))
+    arrays = {name: ARRAYS[name] for name in ("f32", "f64", "i64", "bool", "u8", "scalar", "empty")}
+    arrays["folder/fortran"] = np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
+    np.savez(os.path.join(folder, "core_stored.npz"), **arrays)
+    np.savez_compressed(os.path.join(folder, "core_deflated.npz"), zeros=np.zeros(4096, dtype=np.float32), **arrays)
 
 
 def check(folder):
