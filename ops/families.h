@@ -24,6 +24,8 @@ OpList index_ops();         // index.cpp
 OpList sort_ops();          // sort.cpp
 OpList linalg_ops();        // linalg.cpp
 OpList matrix_part_ops();   // matrix_parts.cpp
+OpList factor_ops();        // factor.cpp
+OpList spectral_ops();      // spectral.cpp
 OpList scan_ops();          // scan.cpp
 OpList gru_ops();           // gru.cpp
 

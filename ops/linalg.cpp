@@ -15,6 +15,7 @@
 #include "solvent/ops/cpu/linalg_kernels.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
+#include "solvent/ops/matrix_util.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/ops/shape_primitives.h"
@@ -31,40 +32,6 @@ namespace {
       fmt::format("[matmul] got a {} and b {}; expected a.shape[-1] == b.shape[{}].{}", to_string(a.shape()),
                   to_string(b.shape()), b.rank() == 1 ? -1 : -2,
                   transposed ? " If b holds (out, in) weights, pass mT(b)." : " Check the order of operands."));
-}
-
-[[noreturn]] void throw_lead(const char* op, const Tensor& a, const Tensor& b) {
-  throw ShapeError(
-      fmt::format("[{}] got a {} and b {}; expected leading axes that broadcast (equal extents or 1, counted "
-                  "from the right). Use reshape or unsqueeze.",
-                  op, to_string(a.shape()), to_string(b.shape())));
-}
-
-Shape leading(const Tensor& t, int inner) {
-  return Dims(std::span(t.shape().begin(), static_cast<std::size_t>(t.rank() - inner)));
-}
-
-// Broadcasts the leading axes of two operands whose last `inner` axes are their own (2: matrices, 1: vectors).
-void align_leading(const char* op, Tensor& a, Tensor& b, int inner = 2) {
-  const Shape lead_a = leading(a, inner);
-  const Shape lead_b = leading(b, inner);
-  if (lead_a == lead_b) return;
-  const int rank = std::max(lead_a.rank(), lead_b.rank());
-  Shape lead = Dims::filled(rank, 1);
-  for (int i = 1; i <= rank; ++i) {
-    const std::int64_t m = i <= lead_a.rank() ? lead_a[lead_a.rank() - i] : 1;
-    const std::int64_t n = i <= lead_b.rank() ? lead_b[lead_b.rank() - i] : 1;
-    if (m != n && m != 1 && n != 1) throw_lead(op, a, b);
-    lead[rank - i] = m == 1 ? n : m;
-  }
-  const auto expanded = [&lead, inner](Tensor t, const Shape& own) {
-    if (own == lead) return t;
-    Shape target = lead;
-    for (int i = inner; i > 0; --i) target.push_back(t.size(-i));
-    return broadcast_to(std::move(t), target);
-  };
-  a = expanded(std::move(a), lead_a);
-  b = expanded(std::move(b), lead_b);
 }
 
 // --- matmul ---------------------------------------------------------------------------------------------------------------
@@ -112,7 +79,7 @@ Tensor matmul_matrices(Tensor a, Tensor b) {
     a = reshape(std::move(a), {lead.product(), inner});
     return reshape(apply1(kMatmul, nullptr, std::move(a), std::move(b)), shape);
   }
-  align_leading("matmul", a, b);
+  detail::align_leading("matmul", a, b);
   return apply1(kMatmul, nullptr, std::move(a), std::move(b));
 }
 
@@ -218,7 +185,7 @@ Tensor outer(Tensor a, Tensor b) {
   if (a.rank() == 0 || b.rank() == 0)
     throw ShapeError(fmt::format("[outer] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
                                  to_string(a.shape()), to_string(b.shape())));
-  align_leading("outer", a, b, 1);
+  detail::align_leading("outer", a, b, 1);
   return apply1(kOuter, nullptr, std::move(a), std::move(b));
 }
 
@@ -230,7 +197,7 @@ Tensor solve(Tensor a, Tensor b) {
         fmt::format("[solve] got a {} and b {}; expected a (..., n, n) and b (..., n, k). For one vector use "
                     "unsqueeze(b, -1).",
                     to_string(a.shape()), to_string(b.shape())));
-  align_leading("solve", a, b);
+  detail::align_leading("solve", a, b);
   return apply1(kSolve, nullptr, std::move(a), std::move(b));
 }
 

@@ -3,6 +3,7 @@
 
 #include "solvent/autodiff/basis.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/factor.h"
 #include "solvent/ops/gru.h"
 #include "solvent/ops/index.h"
 #include "solvent/ops/linalg.h"
@@ -15,3 +16,4 @@
 #include "solvent/ops/scan.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/ops/sort.h"
+#include "solvent/ops/spectral.h"

@@ -1,7 +1,7 @@
 #pragma once
-/// CPU kernels of matmul, outer and solve.
+/// CPU kernels of matmul, outer, solve and slogdet.
 
-#include "solvent/core/tensor.h"
+#include "solvent/autodiff/op.h"
 
 namespace solvent::cpu {
 
@@ -13,7 +13,14 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 Tensor outer(const Tensor& a, const Tensor& b);
 
 /// x with a x = b by LU with partial pivoting: a (..., n, n), b (..., n, k), equal leading axes. Along leading axes where
-/// `a` has stride 0 it is factored once and all right-hand sides are solved together. @throws ValueError if singular
-Tensor solve(const Tensor& a, const Tensor& b);
+/// `a` has stride 0 it is factored once and all right-hand sides are solved together. @throws ValueError if singular, in
+/// the name of `op`
+Tensor solve(const Tensor& a, const Tensor& b, const char* op = "solve");
+
+/// Sign and logarithm of the absolute value of the determinants of a (..., n, n) by LU: two tensors (...). A pivot that
+/// is exactly 0 gives 0 and -inf.
+TensorVec slogdet(const Tensor& a);
+/// Product of the pivots: (..., n, n) -> (...).
+Tensor det(const Tensor& a);
 
 }  // namespace solvent::cpu

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -18,6 +20,8 @@
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/cpu/lu.h"
+#include "solvent/ops/cpu/system_plan.h"
 
 namespace solvent::cpu {
 namespace {
@@ -45,8 +49,10 @@ std::int64_t factor_panel(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1
   return -1;
 }
 
+}  // namespace
+
 template <class T>
-std::int64_t factor(T* a, std::int64_t n, std::int64_t* pivots) noexcept {
+std::int64_t lu_factor(T* a, std::int64_t n, std::int64_t* pivots) noexcept {
   for (std::int64_t j0 = 0; j0 < n; j0 += kBlock) {
     const std::int64_t j1 = std::min(j0 + kBlock, n);
     if (const std::int64_t zero = factor_panel(a, n, j0, j1, pivots); zero >= 0) return zero;
@@ -63,9 +69,8 @@ std::int64_t factor(T* a, std::int64_t n, std::int64_t* pivots) noexcept {
   return -1;
 }
 
-// x (n, k) <- U^-1 L^-1 P x
 template <class T>
-void substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, std::int64_t k) noexcept {
+void lu_substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, std::int64_t k) noexcept {
   for (std::int64_t i = 0; i < n; ++i)
     if (pivots[i] != i) std::swap_ranges(x + i * k, x + (i + 1) * k, x + pivots[i] * k);
   const auto subtract = [&](std::int64_t i, std::int64_t j) {  // row i -= lu[i, j] * row j
@@ -91,65 +96,22 @@ void substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, s
   }
 }
 
-// Leading axes are of two kinds: `own` ones, along which matrices differ, and shared ones (stride 0 in `a`).
-struct Plan {
-  Tensor matrices;         // (own..., n, n), own memory
-  Tensor rhs;              // (own..., n, shared..., k), own memory, holds b and then x
-  Strides result;          // strides of `rhs` in the axis order of b
-  std::int64_t count = 1;  // number of matrices
-  std::int64_t columns = 1;
-};
+template std::int64_t lu_factor(float*, std::int64_t, std::int64_t*) noexcept;
+template std::int64_t lu_factor(double*, std::int64_t, std::int64_t*) noexcept;
+template void lu_substitute(const float*, std::int64_t, const std::int64_t*, float*, std::int64_t) noexcept;
+template void lu_substitute(const double*, std::int64_t, const std::int64_t*, double*, std::int64_t) noexcept;
 
-Plan make_plan(const Tensor& a, const Tensor& b) {
-  Plan plan;
-  const int lead = a.rank() - 2;
-  const std::int64_t n = a.shape()[lead];
-  Shape own_shape;
-  Strides own_strides;
-  Axes order;  // axes of b in the order they have in `rhs`
-  for (int axis = 0; axis < lead; ++axis) {
-    if (a.strides()[axis] == 0 && a.shape()[axis] > 1) continue;
-    own_shape.push_back(a.shape()[axis]);
-    own_strides.push_back(a.strides()[axis]);
-    order.push_back(axis);
-  }
-  plan.count = own_shape.product();
-  order.push_back(lead);
-  for (int axis = 0; axis < lead; ++axis)
-    if (a.strides()[axis] == 0 && a.shape()[axis] > 1) {
-      order.push_back(axis);
-      plan.columns *= a.shape()[axis];
-    }
-  order.push_back(lead + 1);
-  plan.columns *= b.shape().back();
-  own_shape.push_back(n);
-  own_shape.push_back(n);
-  own_strides.push_back(a.strides()[lead]);
-  own_strides.push_back(a.strides()[lead + 1]);
-  plan.matrices = engine::empty(own_shape, a.dtype(), a.device());
-  engine::copy_into(engine::view(a, own_shape, own_strides, a.impl()->offset), plan.matrices);
-  Shape rhs_shape;
-  Strides rhs_strides;
-  for (const std::int64_t axis : order) {
-    rhs_shape.push_back(b.shape()[static_cast<int>(axis)]);
-    rhs_strides.push_back(b.strides()[static_cast<int>(axis)]);
-  }
-  plan.rhs = engine::empty(rhs_shape, b.dtype(), b.device());
-  engine::copy_into(engine::view(b, rhs_shape, rhs_strides, b.impl()->offset), plan.rhs);
-  plan.result = Dims::filled(b.rank(), 0);
-  for (int i = 0; i < order.rank(); ++i) plan.result[static_cast<int>(order[i])] = plan.rhs.strides()[i];
-  return plan;
-}
+namespace {
 
-[[noreturn]] void throw_singular(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
+[[noreturn]] void throw_singular(const char* op, std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
   throw ValueError(
-      fmt::format("[solve] matrix {} of {} is singular: pivot {} is exactly 0; expected an invertible matrix. "
+      fmt::format("[{}] matrix {} of {} is singular: pivot {} is exactly 0; expected an invertible matrix. "
                   "Check it for equal or zero rows, or add a multiple of the identity.",
-                  matrix, count, pivot));
+                  op, matrix, count, pivot));
 }
 
 template <class T>
-void run(Plan& plan, std::int64_t n) {
+void run(const char* op, SystemPlan& plan, std::int64_t n) {
   Tensor pivots = engine::empty({plan.count, n}, DType::int64);
   Tensor failures = engine::empty({plan.count}, DType::int64);
   T* a = engine::mutable_ptr<T>(plan.matrices);
@@ -158,8 +120,8 @@ void run(Plan& plan, std::int64_t n) {
   auto* failed = engine::mutable_ptr<std::int64_t>(failures);
   const auto solve_range = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      failed[i] = factor(a + i * n * n, n, pivot + i * n);
-      if (failed[i] < 0) substitute(a + i * n * n, n, pivot + i * n, x + i * n * plan.columns, plan.columns);
+      failed[i] = lu_factor(a + i * n * n, n, pivot + i * n);
+      if (failed[i] < 0) lu_substitute(a + i * n * n, n, pivot + i * n, x + i * n * plan.columns, plan.columns);
     }
   };
   if (n <= kBlock) {
@@ -169,15 +131,69 @@ void run(Plan& plan, std::int64_t n) {
     solve_range(0, plan.count);
   }
   for (std::int64_t i = 0; i < plan.count; ++i)
-    if (failed[i] >= 0) throw_singular(i, plan.count, failed[i]);
+    if (failed[i] >= 0) throw_singular(op, i, plan.count, failed[i]);
+}
+
+// Products of the pivots of `count` matrices (destroyed): either as such, or sign and logarithm.
+template <class T>
+void determinants(T* a, std::int64_t n, std::int64_t count, T* det, T* sign, T* log_abs) {
+  Tensor pivots = engine::empty({count, n}, DType::int64);
+  auto* pivot = engine::mutable_ptr<std::int64_t>(pivots);
+  const auto range = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      T* lu = a + i * n * n;
+      std::int64_t* p = pivot + i * n;
+      const bool singular = lu_factor(lu, n, p) >= 0;
+      T product = singular ? T(0) : T(1);
+      T s = product;
+      T sum = singular ? -std::numeric_limits<T>::infinity() : T(0);
+      for (std::int64_t j = 0; !singular && j < n; ++j) {
+        const T u = p[j] != j ? -lu[j * n + j] : lu[j * n + j];
+        product *= u;
+        if (u < T(0)) s = -s;
+        sum += std::log(std::abs(u));
+      }
+      if (det != nullptr) det[i] = product;
+      if (sign != nullptr) sign[i] = std::isnan(sum) ? sum : s;
+      if (log_abs != nullptr) log_abs[i] = sum;
+    }
+  };
+  if (n <= kBlock) {
+    parallel_for(count, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(n * n * n, 1)), range);
+  } else {
+    range(0, count);
+  }
+}
+
+// `logarithm`: {sign, log|det|}; else {det}.
+TensorVec determinant_of(const Tensor& a, bool logarithm) {
+  Shape lead = a.shape();
+  lead.pop_back();
+  lead.pop_back();
+  Tensor first = engine::empty(lead, a.dtype(), a.device());
+  Tensor second = logarithm ? engine::empty(lead, a.dtype(), a.device()) : Tensor();
+  Tensor copy = engine::empty(a.shape(), a.dtype(), a.device());
+  engine::copy_into(a, copy);
+  dispatch_float(a.dtype(), "det", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* one = engine::mutable_ptr<T>(first);
+    T* two = logarithm ? engine::mutable_ptr<T>(second) : nullptr;
+    determinants<T>(engine::mutable_ptr<T>(copy), a.shape().back(), lead.product(), logarithm ? nullptr : one,
+                    logarithm ? one : nullptr, two);
+  });
+  if (!logarithm) return first;
+  return {std::move(first), std::move(second)};
 }
 
 }  // namespace
 
-Tensor solve(const Tensor& a, const Tensor& b) {
+TensorVec slogdet(const Tensor& a) { return determinant_of(a, true); }
+Tensor det(const Tensor& a) { return std::move(determinant_of(a, false)[0]); }
+
+Tensor solve(const Tensor& a, const Tensor& b, const char* op) {
   if (b.numel() == 0) return engine::empty(b.shape(), b.dtype(), b.device());
-  Plan plan = make_plan(a, b);
-  dispatch_float(a.dtype(), "solve", [&](auto tag) { run<typename decltype(tag)::type>(plan, a.shape().back()); });
+  SystemPlan plan = plan_systems(a, b);
+  dispatch_float(a.dtype(), op, [&](auto tag) { run<typename decltype(tag)::type>(op, plan, a.shape().back()); });
   return engine::view(plan.rhs, b.shape(), plan.result, 0);
 }
 

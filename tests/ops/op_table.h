@@ -118,6 +118,7 @@ std::vector<OpCase> basis_cases();        // op_table_basis.cpp: autodiff's own 
 std::vector<OpCase> shape_cases();        // op_table_shape.cpp: shape_ops and index
 std::vector<OpCase> linalg_cases();       // op_table_linalg.cpp: linalg, scan, gru
 std::vector<OpCase> more_cases();         // op_table_more.cpp: sort, matrix_parts, compositions
+std::vector<OpCase> factor_cases();       // op_table_factor.cpp: factor, spectral
 
 /// All of them, in that order.
 const std::vector<OpCase>& op_table();

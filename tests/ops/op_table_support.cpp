@@ -120,8 +120,9 @@ Tensor boolean_sample(Key key, std::uint64_t n, const Shape& shape) {
 const std::vector<OpCase>& op_table() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> all;
-    for (auto& family : {elementwise_cases(), activation_cases(), reduce_cases(), loss_cases(), random_cases(),
-                         pool_cases(), norm_cases(), basis_cases(), shape_cases(), linalg_cases(), more_cases()})
+    for (auto& family :
+         {elementwise_cases(), activation_cases(), reduce_cases(), loss_cases(), random_cases(), pool_cases(),
+          norm_cases(), basis_cases(), shape_cases(), linalg_cases(), more_cases(), factor_cases()})
       all.insert(all.end(), family.begin(), family.end());
     return all;
   }();

@@ -1,0 +1,121 @@
+// Cholesky, triangular systems and QR of batches: memory, strides, threads and errors around the kernels of
+// factor_core.cpp. One matrix per task (its GEMMs then run on that thread); a lone matrix uses all threads inside.
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "solvent/core/engine/view.h"
+#include "solvent/core/error.h"
+#include "solvent/core/parallel.h"
+#include "solvent/ops/cpu/factor_kernels.h"
+#include "solvent/ops/cpu/matrix_batch.h"
+#include "solvent/ops/cpu/system_plan.h"
+
+namespace solvent::cpu {
+namespace {
+
+// Calls one(i) -> failing pivot or -1 for every matrix, and refuse(matrix, pivot) for the first that failed.
+template <class One, class Refuse>
+void for_matrices(std::int64_t count, std::int64_t flops, const One& one, const Refuse& refuse) {
+  Tensor failures = engine::empty({count}, DType::int64);
+  auto* failed = engine::mutable_ptr<std::int64_t>(failures);
+  parallel_for(count, grain_for(flops), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) failed[i] = one(i);
+  });
+  for (std::int64_t i = 0; i < count; ++i)
+    if (failed[i] >= 0) refuse(i, failed[i]);
+}
+
+// a <- (a + a^T) / 2, lower triangle.
+template <class T>
+void average_lower(T* a, std::int64_t n) noexcept {
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < i; ++j) a[i * n + j] = (a[i * n + j] + a[j * n + i]) * T(0.5);
+}
+
+[[noreturn]] void throw_not_positive(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
+  throw ValueError(
+      fmt::format("[cholesky] matrix {} of {} is not positive definite: pivot {} is not positive; expected a "
+                  "symmetric positive definite matrix. Add a multiple of the identity, or look at eigh's "
+                  "smallest value.",
+                  matrix, count, pivot));
+}
+
+[[noreturn]] void throw_zero_diagonal(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
+  throw ValueError(
+      fmt::format("[triangular_solve] matrix {} of {} is singular: element {} of its diagonal is exactly 0; "
+                  "expected none. Add a multiple of the identity, or set unit_diagonal if the diagonal is "
+                  "meant to be 1.",
+                  matrix, count, pivot));
+}
+
+}  // namespace
+
+Tensor cholesky(const Tensor& a) {
+  Tensor factor = dense_copy(a);
+  if (a.numel() == 0) return factor;
+  const std::int64_t n = a.size(-1);
+  const std::int64_t count = matrix_count(a);
+  dispatch_float(a.dtype(), "cholesky", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    T* data = engine::mutable_ptr<T>(factor);
+    const FactorKernels<T>& kernels = factor_kernels(T{});
+    for_matrices(
+        count, n * n * n / 3,
+        [=, &kernels](std::int64_t i) {
+          average_lower(data + i * n * n, n);
+          return kernels.cholesky(data + i * n * n, n);
+        },
+        [count](std::int64_t matrix, std::int64_t pivot) { throw_not_positive(matrix, count, pivot); });
+  });
+  return factor;
+}
+
+Tensor triangular_solve(const Tensor& a, const Tensor& b, bool upper, bool unit) {
+  if (b.numel() == 0) return engine::empty(b.shape(), b.dtype(), b.device());
+  SystemPlan plan = plan_systems(a, b);
+  const std::int64_t n = a.size(-1);
+  dispatch_float(a.dtype(), "triangular_solve", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* matrices = engine::ptr<T>(plan.matrices);
+    T* x = engine::mutable_ptr<T>(plan.rhs);
+    const FactorKernels<T>& kernels = factor_kernels(T{});
+    for_matrices(
+        plan.count, n * n * plan.columns,
+        [=, &kernels, k = plan.columns](std::int64_t i) {
+          return kernels.triangular_solve(matrices + i * n * n, n, upper, unit, x + i * n * k, k);
+        },
+        [count = plan.count](std::int64_t matrix, std::int64_t pivot) { throw_zero_diagonal(matrix, count, pivot); });
+  });
+  return engine::view(plan.rhs, b.shape(), plan.result, 0);
+}
+
+TensorVec qr(const Tensor& a) {
+  const std::int64_t m = a.size(-2);
+  const std::int64_t n = a.size(-1);
+  Shape square = a.shape();
+  square[a.rank() - 2] = n;
+  Tensor q = engine::empty(a.shape(), a.dtype(), a.device());
+  Tensor r = engine::empty(square, a.dtype(), a.device());
+  if (a.numel() == 0) return {std::move(q), std::move(r)};
+  Tensor copy = dense_copy(a);
+  const std::int64_t count = matrix_count(a);
+  const Tasks tasks(count, 4 * m * n * n);
+  dispatch_float(a.dtype(), "qr", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    Tensor work = engine::empty({tasks.number, qr_work(m, n)}, a.dtype(), a.device());
+    T* in = engine::mutable_ptr<T>(copy);
+    T* to_q = engine::mutable_ptr<T>(q);
+    T* to_r = engine::mutable_ptr<T>(r);
+    T* scratch = engine::mutable_ptr<T>(work);
+    const FactorKernels<T>& kernels = factor_kernels(T{});
+    tasks.run([=, &kernels](std::int64_t task, std::int64_t i) {
+      kernels.qr(in + i * m * n, m, n, to_q + i * m * n, to_r + i * n * n, scratch + task * qr_work(m, n));
+    });
+  });
+  return {std::move(q), std::move(r)};
+}
+
+}  // namespace solvent::cpu

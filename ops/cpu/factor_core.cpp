@@ -1,0 +1,209 @@
+// Cholesky, triangular systems and QR of one row-major matrix.
+//
+// All three are blocked: inside a block (or panel of columns) vector loops over rows, everything else by GEMM, so large
+// matrices run at its speed and on its threads. The sequence of operations depends on sizes only: the same bits for any
+// number of threads, alone or inside a batch. Nothing here allocates or throws.
+// Own code instead of LAPACK: OpenBLAS's results depend on its number of threads, calls on small matrices cost more than
+// the factorisation, and the build without BLAS needs it anyway.
+
+#include "solvent/ops/cpu/simd_targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "solvent/ops/cpu/factor_core.cpp"
+#include "hwy/foreach_target.h"  // must come before highway.h
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "solvent/core/engine/gemm.h"
+#include "solvent/core/parallel.h"
+#include "solvent/ops/cpu/factor_kernels.h"
+#include "solvent/ops/cpu/row_loops-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace solvent::cpu::HWY_NAMESPACE {
+
+constexpr std::int64_t kFactorBlock = 48;
+constexpr std::int64_t kPanelColumns = 32;  // as in qr_work
+constexpr std::int64_t kUpdateColumns = 128;
+
+// --- Cholesky ---------------------------------------------------------------------------------------------------------------
+
+// Elements [j0, count) of one row below or on the diagonal block [j0, j1), from those before.
+template <class T>
+HWY_INLINE void cholesky_row(const T* a, std::int64_t n, std::int64_t j0, std::int64_t count, const T* inverse,
+                             T* row) {
+  for (std::int64_t j = j0; j < count; ++j)
+    row[j] = (row[j] - dot_rows(j - j0, row + j0, a + j * n + j0)) * inverse[j - j0];
+}
+
+// A22 -= L21 L21^T, lower blocks.
+template <class T>
+void cholesky_update(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1) {
+  for (std::int64_t c = j1; c < n; c += kUpdateColumns)
+    engine::gemm<T>(false, true, n - c, std::min(kUpdateColumns, n - c), j1 - j0, T(-1), a + c * n + j0, n,
+                    a + c * n + j0, n, T(1), a + c * n + c, n);
+}
+
+template <class T>
+std::int64_t cholesky_one(T* a, std::int64_t n) {
+  T inverse[kFactorBlock];
+  for (std::int64_t j0 = 0; j0 < n; j0 += kFactorBlock) {
+    const std::int64_t j1 = std::min(j0 + kFactorBlock, n);
+    for (std::int64_t i = j0; i < j1; ++i) {
+      T* row = a + i * n;
+      cholesky_row(a, n, j0, i, inverse, row);
+      const T pivot = row[i] - dot_rows(i - j0, row + j0, row + j0);
+      if (pivot <= T(0)) return i;  // a NaN goes on and is seen in the result
+      row[i] = std::sqrt(pivot);
+      inverse[i - j0] = T(1) / row[i];
+    }
+    const T* factors = inverse;
+    parallel_for(n - j1, 64, [=](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) cholesky_row(a, n, j0, j1, factors, a + (j1 + i) * n);
+    });
+    cholesky_update(a, n, j0, j1);
+  }
+  for (std::int64_t i = 0; i < n; ++i) std::fill(a + i * n + i + 1, a + (i + 1) * n, T(0));
+  return -1;
+}
+
+// --- triangular systems -------------------------------------------------------------------------------------------------------
+
+// Rows [i0, i1) of x in the order of substitution; rows outside are already eliminated.
+template <class T>
+void substitute_block(const T* a, std::int64_t n, std::int64_t i0, std::int64_t i1, bool upper, bool unit, T* x,
+                      std::int64_t k) {
+  for (std::int64_t step = 0; step < i1 - i0; ++step) {
+    const std::int64_t i = upper ? i1 - 1 - step : i0 + step;
+    const std::int64_t first = upper ? i + 1 : i0;
+    const std::int64_t last = upper ? i1 : i;
+    T* row = x + i * k;
+    if (k == 1) {
+      *row -= dot_rows(last - first, a + i * n + first, x + first);
+    } else {
+      for (std::int64_t j = first; j < last; ++j) add_row(k, -a[i * n + j], x + j * k, row);
+    }
+    if (unit) continue;
+    const T pivot = a[i * n + i];
+    for (std::int64_t c = 0; c < k; ++c) row[c] /= pivot;
+  }
+}
+
+template <class T>
+std::int64_t triangular_one(const T* a, std::int64_t n, bool upper, bool unit, T* x, std::int64_t k) {
+  for (std::int64_t i = 0; i < n && !unit; ++i)
+    if (a[i * n + i] == T(0)) return i;
+  const std::int64_t blocks = (n + kFactorBlock - 1) / kFactorBlock;
+  for (std::int64_t step = 0; step < blocks; ++step) {
+    const std::int64_t i0 = (upper ? blocks - 1 - step : step) * kFactorBlock;
+    const std::int64_t i1 = std::min(i0 + kFactorBlock, n);
+    const std::int64_t first = upper ? i1 : 0;
+    const std::int64_t count = upper ? n - i1 : i0;
+    if (count > 0)
+      engine::gemm<T>(false, false, i1 - i0, k, count, T(-1), a + i0 * n + first, n, x + first * k, k, T(1), x + i0 * k,
+                      k);
+    substitute_block(a, n, i0, i1, upper, unit, x, k);
+  }
+  return -1;
+}
+
+// --- QR -------------------------------------------------------------------------------------------------------------------
+
+// Householder vectors of columns [j0, j1), rows [j0, m), in place; w has j1 - j0 elements.
+template <class T>
+void qr_panel(T* a, std::int64_t m, std::int64_t n, std::int64_t j0, std::int64_t j1, T* tau, T* w) {
+  for (std::int64_t j = j0; j < j1; ++j) {
+    T* top = a + j * n;
+    tau[j - j0] = reflector(top + j, m - j, n);
+    const std::int64_t rest = j1 - j - 1;
+    if (rest == 0 || tau[j - j0] == T(0)) continue;
+    std::copy(top + j + 1, top + j1, w);
+    for (std::int64_t i = j + 1; i < m; ++i) add_row(rest, a[i * n + j], a + i * n + j + 1, w);
+    scale_row(rest, -tau[j - j0], w);
+    add_row(rest, T(1), w, top + j + 1);
+    for (std::int64_t i = j + 1; i < m; ++i) add_row(rest, a[i * n + j], w, a + i * n + j + 1);
+  }
+}
+
+// The panel's reflectors as I - V T V^T (Schreiber & Van Loan 1989): V (m - j0, b) dense, T (b, b) upper triangular.
+template <class T>
+void block_reflector(const T* a, std::int64_t m, std::int64_t n, std::int64_t j0, std::int64_t b, const T* tau, T* v,
+                     T* t, T* gram) {
+  const std::int64_t rows = m - j0;
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < b; ++j) v[i * b + j] = i > j ? a[(j0 + i) * n + j0 + j] : i == j ? T(1) : T(0);
+  engine::gemm<T>(true, false, b, b, rows, T(1), v, b, v, b, T(0), gram, b);
+  std::fill(t, t + b * b, T(0));
+  for (std::int64_t j = 0; j < b; ++j) {
+    for (std::int64_t i = 0; i < j; ++i) {
+      T sum = T(0);
+      for (std::int64_t p = i; p < j; ++p) sum += t[i * b + p] * gram[p * b + j];
+      t[i * b + j] = -tau[j] * sum;
+    }
+    t[j * b + j] = tau[j];
+  }
+}
+
+// c (rows, columns) <- (I - V op(T) V^T) c; work: 2 b columns.
+template <class T>
+void apply_block_reflector(const T* v, const T* t, bool transposed, std::int64_t rows, std::int64_t b, T* c,
+                           std::int64_t ld, std::int64_t columns, T* work) {
+  if (columns == 0) return;
+  T* product = work + b * columns;
+  engine::gemm<T>(true, false, b, columns, rows, T(1), v, b, c, ld, T(0), work, columns);
+  engine::gemm<T>(transposed, false, b, columns, b, T(1), t, b, work, columns, T(0), product, columns);
+  engine::gemm<T>(false, false, rows, columns, b, T(-1), v, b, product, columns, T(1), c, ld);
+}
+
+template <class T>
+void qr_one(T* a, std::int64_t m, std::int64_t n, T* q, T* r, T* work) {
+  T* v = work;
+  T* t = v + m * kPanelColumns;
+  T* gram = t + kPanelColumns * kPanelColumns;
+  T* product = gram + kPanelColumns * kPanelColumns;
+  T* w = product + 2 * kPanelColumns * n;
+  T* tau = w + n;  // of all columns
+  for (std::int64_t j0 = 0; j0 < n; j0 += kPanelColumns) {
+    const std::int64_t j1 = std::min(j0 + kPanelColumns, n);
+    qr_panel(a, m, n, j0, j1, tau + j0, w);
+    if (j1 == n) break;
+    block_reflector(a, m, n, j0, j1 - j0, tau + j0, v, t, gram);
+    apply_block_reflector(v, t, true, m - j0, j1 - j0, a + j0 * n + j1, n, n - j1, product);
+  }
+  std::fill(q, q + m * n, T(0));
+  for (std::int64_t j = 0; j < n; ++j) q[j * n + j] = T(1);
+  for (std::int64_t j0 = (n - 1) / kPanelColumns * kPanelColumns; j0 >= 0; j0 -= kPanelColumns) {
+    const std::int64_t b = std::min(kPanelColumns, n - j0);
+    block_reflector(a, m, n, j0, b, tau + j0, v, t, gram);
+    apply_block_reflector(v, t, false, m - j0, b, q + j0 * n + j0, n, n - j0, product);
+  }
+  for (std::int64_t j = 0; j < n; ++j) {  // diagonal of r >= 0
+    const T sign = a[j * n + j] < T(0) ? T(-1) : T(1);
+    for (std::int64_t c = 0; c < n; ++c) r[j * n + c] = c < j ? T(0) : sign * a[j * n + c];
+    if (sign < T(0))
+      for (std::int64_t i = 0; i < m; ++i) q[i * n + j] = -q[i * n + j];
+  }
+}
+
+template <class T>
+inline constexpr FactorKernels<T> kFactorKernels{cholesky_one<T>, triangular_one<T>, qr_one<T>};
+
+const FactorKernels<float>& factor_float() { return kFactorKernels<float>; }
+const FactorKernels<double>& factor_double() { return kFactorKernels<double>; }
+
+}  // namespace solvent::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace solvent::cpu {
+
+HWY_EXPORT(factor_float);
+HWY_EXPORT(factor_double);
+
+const FactorKernels<float>& factor_kernels(float) noexcept { return HWY_DYNAMIC_DISPATCH(factor_float)(); }
+const FactorKernels<double>& factor_kernels(double) noexcept { return HWY_DYNAMIC_DISPATCH(factor_double)(); }
+
+}  // namespace solvent::cpu
+#endif  // HWY_ONCE

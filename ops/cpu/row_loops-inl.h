@@ -1,0 +1,153 @@
+// Vector loops over rows of small matrices, for the factorisations. Included once per Highway target (no #pragma once).
+// Sums have a fixed order for a given length and vector size.
+
+#if defined(SOLVENT_OPS_CPU_ROW_LOOPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SOLVENT_OPS_CPU_ROW_LOOPS_INL_H_
+#undef SOLVENT_OPS_CPU_ROW_LOOPS_INL_H_
+#else
+#define SOLVENT_OPS_CPU_ROW_LOOPS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace solvent::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+HWY_INLINE std::int64_t lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+}
+
+/// y += f * x
+template <class T>
+HWY_INLINE void add_row(std::int64_t n, T f, const T* HWY_RESTRICT x, T* HWY_RESTRICT y) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  const auto factor = hn::Set(d, f);
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  for (; i < n; ++i) y[i] += f * x[i];
+}
+
+/// y += f * x + g * z
+template <class T>
+HWY_INLINE void add_rows(std::int64_t n, T f, const T* HWY_RESTRICT x, T g, const T* HWY_RESTRICT z,
+                         T* HWY_RESTRICT y) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  const auto vf = hn::Set(d, f);
+  const auto vg = hn::Set(d, g);
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) {
+    const auto sum = hn::MulAdd(vf, hn::LoadU(d, x + i), hn::LoadU(d, y + i));
+    hn::StoreU(hn::MulAdd(vg, hn::LoadU(d, z + i), sum), d, y + i);
+  }
+  for (; i < n; ++i) y[i] += f * x[i] + g * z[i];
+}
+
+/// x *= f
+template <class T>
+HWY_INLINE void scale_row(std::int64_t n, T f, T* x) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) hn::StoreU(hn::Mul(hn::Set(d, f), hn::LoadU(d, x + i)), d, x + i);
+  for (; i < n; ++i) x[i] *= f;
+}
+
+/// sum x_i y_i
+template <class T>
+HWY_INLINE T dot_rows(std::int64_t n, const T* x, const T* y) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  auto sum0 = hn::Zero(d);
+  auto sum1 = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + 2 * N <= n; i += 2 * N) {
+    sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
+    sum1 = hn::MulAdd(hn::LoadU(d, x + i + N), hn::LoadU(d, y + i + N), sum1);
+  }
+  for (; i + N <= n; i += N) sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
+  T sum = i == 0 ? T(0) : hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  for (; i < n; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+/// (x, y) <- (c x - s y, s x + c y)
+template <class T>
+HWY_INLINE void rotate_rows(std::int64_t n, T c, T s, T* HWY_RESTRICT x, T* HWY_RESTRICT y) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  const auto vc = hn::Set(d, c);
+  const auto vs = hn::Set(d, s);
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) {
+    const auto a = hn::LoadU(d, x + i);
+    const auto b = hn::LoadU(d, y + i);
+    hn::StoreU(hn::NegMulAdd(vs, b, hn::Mul(vc, a)), d, x + i);
+    hn::StoreU(hn::MulAdd(vs, a, hn::Mul(vc, b)), d, y + i);
+  }
+  for (; i < n; ++i) {
+    const T a = x[i];
+    const T b = y[i];
+    x[i] = c * a - s * b;
+    y[i] = s * a + c * b;
+  }
+}
+
+/// x.x, y.y and x.y in one pass.
+template <class T>
+HWY_INLINE void dots_of_pair(std::int64_t n, const T* x, const T* y, T* xx, T* yy, T* xy) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  auto sum_xx = hn::Zero(d);
+  auto sum_yy = hn::Zero(d);
+  auto sum_xy = hn::Zero(d);
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) {
+    const auto a = hn::LoadU(d, x + i);
+    const auto b = hn::LoadU(d, y + i);
+    sum_xx = hn::MulAdd(a, a, sum_xx);
+    sum_yy = hn::MulAdd(b, b, sum_yy);
+    sum_xy = hn::MulAdd(a, b, sum_xy);
+  }
+  *xx = hn::GetLane(hn::SumOfLanes(d, sum_xx));
+  *yy = hn::GetLane(hn::SumOfLanes(d, sum_yy));
+  *xy = hn::GetLane(hn::SumOfLanes(d, sum_xy));
+  for (; i < n; ++i) {
+    *xx += x[i] * x[i];
+    *yy += y[i] * y[i];
+    *xy += x[i] * y[i];
+  }
+}
+
+/// H = I - tau v v^T with v_0 = 1 that maps x (stride ld) to (beta, 0, ...). x is overwritten by beta and v_1, ...
+/// The norm is taken of x / max|x|, which can neither overflow nor vanish.
+template <class T>
+T reflector(T* x, std::int64_t count, std::int64_t ld) {
+  T largest = T(0);
+  for (std::int64_t i = 1; i < count; ++i) largest = std::max(largest, std::abs(x[i * ld]));
+  if (largest == T(0)) return T(0);
+  largest = std::max(largest, std::abs(x[0]));
+  T sum = T(0);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const T scaled = x[i * ld] / largest;
+    sum += scaled * scaled;
+  }
+  const T beta = -std::copysign(largest * std::sqrt(sum), x[0]);
+  const T head = x[0] - beta;
+  for (std::int64_t i = 1; i < count; ++i) x[i * ld] /= head;
+  const T tau = -head / beta;
+  x[0] = beta;
+  return tau;
+}
+
+}  // namespace solvent::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
