@@ -8,6 +8,7 @@
 #include "solvent/ops/index.h"
 #include "solvent/ops/linalg.h"
 #include "solvent/ops/loss.h"
+#include "solvent/ops/matrix_functions.h"
 #include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/norm.h"
 #include "solvent/ops/pool.h"

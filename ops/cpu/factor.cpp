@@ -53,23 +53,49 @@ void average_lower(T* a, std::int64_t n) noexcept {
 
 }  // namespace
 
+namespace {
+
+// Up to this size matrices go side by side into lanes (tests/bench/factor_bench.cpp).
+constexpr std::int64_t kLaneMatrix = 32;
+
+// `count` matrices in dense memory; failed[i]: the pivot that is not positive, or -1.
+template <class T>
+void cholesky_batch(T* data, std::int64_t n, std::int64_t count, std::int64_t* failed) {
+  const FactorKernels<T>& kernels = factor_kernels(T{});
+  if (n > kLaneMatrix) {
+    parallel_for(count, grain_for(n * n * n / 3), [=, &kernels](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        average_lower(data + i * n * n, n);
+        failed[i] = kernels.cholesky(data + i * n * n, n);
+      }
+    });
+    return;
+  }
+  const std::int64_t lanes = kernels.lanes;
+  const Tasks tasks((count + lanes - 1) / lanes, n * n * (n + 8) / 3 * 4);
+  Tensor work = engine::empty({tasks.number, n * n * lanes}, dtype_of<T>);
+  T* memory = engine::mutable_ptr<T>(work);
+  tasks.run([=, &kernels](std::int64_t task, std::int64_t group) {
+    const std::int64_t first = group * lanes;
+    kernels.cholesky_lanes(data + first * n * n, n, std::min(lanes, count - first), failed + first,
+                           memory + task * n * n * lanes);
+  });
+}
+
+}  // namespace
+
 Tensor cholesky(const Tensor& a) {
   Tensor factor = dense_copy(a);
   if (a.numel() == 0) return factor;
-  const std::int64_t n = a.size(-1);
   const std::int64_t count = matrix_count(a);
+  Tensor failures = engine::empty({count}, DType::int64);
+  auto* failed = engine::mutable_ptr<std::int64_t>(failures);
   dispatch_float(a.dtype(), "cholesky", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    T* data = engine::mutable_ptr<T>(factor);
-    const FactorKernels<T>& kernels = factor_kernels(T{});
-    for_matrices(
-        count, n * n * n / 3,
-        [=, &kernels](std::int64_t i) {
-          average_lower(data + i * n * n, n);
-          return kernels.cholesky(data + i * n * n, n);
-        },
-        [count](std::int64_t matrix, std::int64_t pivot) { throw_not_positive(matrix, count, pivot); });
+    cholesky_batch(engine::mutable_ptr<T>(factor), a.size(-1), count, failed);
   });
+  for (std::int64_t i = 0; i < count; ++i)
+    if (failed[i] >= 0) throw_not_positive(i, count, failed[i]);
   return factor;
 }
 

@@ -69,6 +69,66 @@ std::int64_t cholesky_one(T* a, std::int64_t n) {
   return -1;
 }
 
+// Elements (i, j) for kRows consecutive i >= j, less the products of what is left of them.
+template <int kRows, class D, class T = hn::TFromD<D>>
+HWY_INLINE void subtract_products(D d, const T* a, std::int64_t n, std::int64_t i, std::int64_t j, hn::Vec<D>* sum) {
+  const std::int64_t N = lanes<T>();
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) sum[r] = hn::LoadU(d, a + ((i + r) * n + j) * N);
+  for (std::int64_t k = 0; k < j; ++k) {
+    const auto top = hn::LoadU(d, a + (j * n + k) * N);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) sum[r] = hn::NegMulAdd(hn::LoadU(d, a + ((i + r) * n + k) * N), top, sum[r]);
+  }
+}
+
+// Left-looking, column by column; element (i, j) of lane l is a[(i n + j) N + l].
+template <class T>
+void cholesky_columns(T* a, std::int64_t n, std::int64_t count, std::int64_t* failed) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const std::int64_t N = lanes<T>();
+  for (std::int64_t j = 0; j < n; ++j) {
+    V sum[4];
+    subtract_products<1>(d, a, n, j, j, sum);
+    T* pivot = a + (j * n + j) * N;
+    hn::StoreU(sum[0], d, pivot);
+    for (std::int64_t lane = 0; lane < count; ++lane)
+      if (pivot[lane] <= T(0) && failed[lane] < 0) failed[lane] = j;
+    const V root = hn::Sqrt(sum[0]);
+    const V inverse = hn::Div(hn::Set(d, T(1)), root);
+    hn::StoreU(root, d, pivot);
+    std::int64_t i = j + 1;
+    for (; i + 4 <= n; i += 4) {
+      subtract_products<4>(d, a, n, i, j, sum);
+      HWY_UNROLL(4)
+      for (int r = 0; r < 4; ++r) hn::StoreU(hn::Mul(sum[r], inverse), d, a + ((i + r) * n + j) * N);
+    }
+    for (; i < n; ++i) {
+      subtract_products<1>(d, a, n, i, j, sum);
+      hn::StoreU(hn::Mul(sum[0], inverse), d, a + (i * n + j) * N);
+    }
+  }
+}
+
+template <class T>
+void cholesky_lanes(T* a, std::int64_t n, std::int64_t count, std::int64_t* failed, T* work) {
+  const std::int64_t N = lanes<T>();
+  std::fill(failed, failed + count, -1);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j <= i; ++j) {
+      T* to = work + (i * n + j) * N;
+      for (std::int64_t lane = 0; lane < N; ++lane) {
+        const T* from = a + (lane < count ? lane : 0) * n * n;  // idle lanes repeat the first matrix
+        to[lane] = i == j ? from[i * n + i] : (from[i * n + j] + from[j * n + i]) * T(0.5);
+      }
+    }
+  cholesky_columns(work, n, count, failed);
+  for (std::int64_t lane = 0; lane < count; ++lane)
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = 0; j < n; ++j) a[(lane * n + i) * n + j] = j <= i ? work[(i * n + j) * N + lane] : T(0);
+}
+
 // --- triangular systems -------------------------------------------------------------------------------------------------------
 
 // Rows [i0, i1) of x in the order of substitution; rows outside are already eliminated.
@@ -188,10 +248,13 @@ void qr_one(T* a, std::int64_t m, std::int64_t n, T* q, T* r, T* work) {
 }
 
 template <class T>
-inline constexpr FactorKernels<T> kFactorKernels{cholesky_one<T>, triangular_one<T>, qr_one<T>};
+const FactorKernels<T>& kernels() {
+  static const FactorKernels<T> table{cholesky_one<T>, lanes<T>(), cholesky_lanes<T>, triangular_one<T>, qr_one<T>};
+  return table;
+}
 
-const FactorKernels<float>& factor_float() { return kFactorKernels<float>; }
-const FactorKernels<double>& factor_double() { return kFactorKernels<double>; }
+const FactorKernels<float>& factor_float() { return kernels<float>(); }
+const FactorKernels<double>& factor_double() { return kernels<double>(); }
 
 }  // namespace solvent::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

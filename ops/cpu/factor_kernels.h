@@ -32,6 +32,11 @@ template <class T>
 struct FactorKernels {
   /// a (n, n), lower triangle read and overwritten; returns the first pivot that is not positive, or -1.
   std::int64_t (*cholesky)(T* a, std::int64_t n);
+  /// Matrices per call of `cholesky_lanes`.
+  std::int64_t lanes;
+  /// The same for 1 to `lanes` matrices one after the other in memory, side by side in the lanes of vectors; reads both
+  /// triangles of a symmetric matrix. work: n n lanes
+  void (*cholesky_lanes)(T* a, std::int64_t n, std::int64_t count, std::int64_t* failed, T* work);
   /// x (n, k) <- a^-1 x; returns the first zero on the diagonal or -1.
   std::int64_t (*triangular_solve)(const T* a, std::int64_t n, bool upper, bool unit, T* x, std::int64_t k);
   /// a (m, n), m >= n, is destroyed; q (m, n), r (n, n). work: qr_work(m, n)

@@ -6,6 +6,7 @@
 
 #include "solvent/autodiff/gradcheck.h"
 #include "solvent/core/error.h"
+#include "solvent/core/io/safetensors.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/ops/messages.h"
@@ -63,6 +64,23 @@ TEST_CASE("cholesky: L L^T = A for all block sizes, on any number of threads") {
               where(greater(arange(0, static_cast<double>(n)), unsqueeze(arange(0, static_cast<double>(n)), -1)), l,
                     zeros({1, 1}, float64)),
               zeros({n, n}, float64)) == 0.0);
+  }
+}
+
+TEST_CASE("cholesky: batches in lanes give what the blocked kernel and single matrices give") {
+  for (const std::int64_t n : {1, 2, 3, 8, 15, 32}) {
+    INFO("n = " << n);
+    const Tensor noise = sample(static_cast<std::uint64_t>(300 + n), {13, n, n});
+    const Tensor a = matmul(noise, mT(noise)) + identity(n);
+    const Tensor l = cholesky(a);
+    for (std::int64_t i = 0; i < 13; ++i) {
+      CHECK(max_difference(select(l, 0, i), cholesky(select(a, 0, i))) == 0.0);
+      const Tensor wide = pad(pad(select(a, 0, i), -1, 0, 40), -2, 0, 40) +
+                          pad(pad(identity(40), -1, n, 0), -2, n, 0);  // the blocked kernel's size
+      CHECK(max_difference(select(l, 0, i), slice(slice(cholesky(wide), 0, 0, n), 1, 0, n)) < 1e-13);
+    }
+    const Tensor bad = a * reshape(1.0 - 2.0 * one_hot(from_vector<std::int64_t>({9}, {1}), 13, float64), {13, 1, 1});
+    CHECK_ERROR(ValueError, cholesky(bad), "matrix 9 of 13", "pivot 0");
   }
 }
 
@@ -315,6 +333,48 @@ TEST_CASE("svd: derivatives of functions that do not depend on signs") {
           return Tensors{matmul(r.u, r.vt), sum(r.s)};
         },
         {sample(15, shape)});
+}
+
+TEST_CASE("factorisations: SciPy's results, also for ill-conditioned matrices") {
+  const SafetensorsFile file = load_safetensors("golden/linalg.safetensors");
+  const auto get = [&](const std::string& name) {
+    for (const auto& [key, value] : file.tensors)
+      if (key == name) return value;
+    throw std::runtime_error("golden file has no tensor " + name);
+  };
+  // hilbert has condition 1e10, ill 1e12: factors are exact to eps times that, eigenvalues and log|det| to eps times the
+  // norm and eps times the condition.
+  const std::pair<const char*, double> conditions[] = {
+      {"hilbert", 1.5e10}, {"ill", 1e12}, {"moler", 300}, {"large", 50}};
+  for (const auto& [name, condition] : conditions) {
+    INFO(name);
+    const std::string prefix = name;
+    const Tensor a = get(prefix + ".a");
+    CHECK(max_difference(cholesky(a), get(prefix + ".cholesky")) < 1e-16 * condition + 1e-13);
+    const Tensor values = get(prefix + ".eigenvalues");
+    CHECK(max_difference(eigh(a).values, values) < 1e-15 * static_cast<double>(a.size(0)) * max(values).item());
+    CHECK(max_difference(slogdet(a).log_abs, get(prefix + ".logdet")) < 1e-15 * condition + 1e-12);
+    CHECK(max_difference(svd(a).s, flip(values, 0)) < 1e-14 * max(values).item());
+  }
+  for (const char* name : {"tall", "wide", "square"}) {
+    INFO(name);
+    const std::string prefix = name;
+    const Tensor a = get(prefix + ".a");
+    const QrFactors f = qr(a);
+    const SvdResult d = svd(a);
+    CHECK(max_difference(f.q, get(prefix + ".q")) < 1e-13);
+    CHECK(max_difference(f.r, get(prefix + ".r")) < 1e-13);
+    CHECK(max_difference(d.s, get(prefix + ".s")) < 1e-13);
+    CHECK(max_difference(d.u, get(prefix + ".u")) < 1e-12);
+    CHECK(max_difference(d.vt, get(prefix + ".vt")) < 1e-12);
+    CHECK(max_difference(lstsq(a, get(prefix + ".b")), get(prefix + ".lstsq")) < 1e-12);
+  }
+  const Tensor square = get("square.a");
+  const EighResult e = eigh(square);
+  CHECK(max_difference(e.values, get("square.eigh.values")) < 1e-13);
+  CHECK(max_difference(e.vectors, get("square.eigh.vectors")) < 1e-12);
+  CHECK(det(square).item() == Approx(get("square.det").item()).epsilon(1e-12));
+  CHECK(max_difference(inverse(square), get("square.inverse")) < 1e-12);
 }
 
 TEST_CASE("identities of compositions: log det by three ways has one gradient") {

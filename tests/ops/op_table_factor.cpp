@@ -8,6 +8,7 @@
 
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/factor.h"
+#include "solvent/ops/matrix_functions.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/ops/spectral.h"
 #include "solvent/tests/ops/naive_matrix.h"
@@ -360,6 +361,46 @@ OpCase svd_case() {
   return c;
 }
 
+// --- expm and phi1 ----------------------------------------------------------------------------------------------------------------
+
+OpCase matrix_function_case(bool phi) {
+  OpCase c;
+  c.name = phi ? "phi1" : "expm";
+  c.covers = {c.name, c.name + "_frechet"};
+  c.tolerance_f32 = 1e-5;
+  c.function = [phi](Tensors x) { return detail::one(phi ? phi1(std::move(x[0])) : expm(std::move(x[0]))); };
+  c.reference = [phi](const Arrays& x) { return per_matrix(x, {phi ? naive_phi1 : naive_expm}); };
+  c.samples = [](Key key, DType dtype) {
+    Lists lists = batches(noise, kSquares)(key, dtype);
+    lists.push_back({noise(key, 20, {3, 2, 2}, dtype) * 4.0});  // scaled and doubled
+    lists.push_back({zeros({2, 2}, dtype)});
+    return lists;
+  };
+  c.large = [](Key key, DType dtype) { return Tensors{noise(key, 0, {1000, 7, 7}, dtype)}; };
+  const auto call = [phi](Tensor a) { (void)(phi ? phi1(std::move(a)) : expm(std::move(a))); };
+  c.errors = {not_square(phi ? "phi1" : "expm", call), integers(phi ? "phi1" : "expm", call)};
+  return c;
+}
+
+// By GEMM and pivoted LU.
+OpCase large_matrix_function_case(bool phi) {
+  OpCase c = matrix_function_case(phi);
+  c.name += "/large";
+  c.tolerance_f64 = 1e-12;
+  c.tolerance_f32 = 5e-5;
+  c.samples = [](Key key, DType dtype) {
+    Lists lists;
+    for (const double scale : {0.1, 0.5, 2.0}) lists.push_back({noise(key, lists.size(), {13, 13}, dtype) * scale});
+    return lists;
+  };
+  c.large = [](Key key, DType dtype) { return Tensors{noise(key, 0, {40, 30, 30}, dtype) * 0.3}; };
+  c.no_empty = "as in the entry without /large";
+  c.no_single = c.no_empty;
+  c.no_errors = c.no_empty;
+  c.errors.clear();
+  return c;
+}
+
 }  // namespace
 
 std::vector<OpCase> factor_cases() {
@@ -374,7 +415,11 @@ std::vector<OpCase> factor_cases() {
           qr_case(),
           lstsq_case(),
           eigh_case(),
-          svd_case()};
+          svd_case(),
+          matrix_function_case(false),
+          matrix_function_case(true),
+          large_matrix_function_case(false),
+          large_matrix_function_case(true)};
 }
 
 }  // namespace solvent::testing

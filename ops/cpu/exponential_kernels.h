@@ -1,0 +1,48 @@
+#pragma once
+/// The matrix exponential, phi1 and their Frechet derivatives: kernels, and the functions on tensors.
+
+#include <cstdint>
+
+#include "solvent/core/tensor.h"
+
+namespace solvent::cpu {
+
+enum class MatrixFn : std::uint8_t {
+  exp,
+  phi1,  // (e^a - 1) a^-1 = sum a^k / (k + 1)!
+};
+
+/// f(a) for a (..., n, n).
+Tensor matrix_function(MatrixFn fn, const Tensor& a);
+
+/// Derivative of f at `a` in the direction of `e`: both (..., n, n) with equal leading axes. Along axes where `a` has
+/// stride 0, what depends on `a` only is computed once.
+Tensor matrix_function_derivative(MatrixFn fn, const Tensor& a, const Tensor& e);
+
+/// One matrix a (n, n) with `directions` matrices e: all in memory, row-major.
+template <class T>
+struct ExponentialTask {
+  const T* a;
+  const T* e;  // (directions, n, n)
+  T* out;      // f(a), or with directions > 0 the (directions, n, n) derivatives
+};
+
+template <class T>
+struct ExponentialKernels {
+  /// Matrices per call of `small`.
+  std::int64_t lanes;
+  /// Side by side in the lanes of vectors, 1 to `lanes` tasks. Sets redo[i] for matrices that `large` must do.
+  void (*small)(MatrixFn fn, std::int64_t n, std::int64_t directions, const ExponentialTask<T>* tasks,
+                std::int64_t count, bool* redo, T* work);
+  /// One matrix by matrix products.
+  void (*large)(MatrixFn fn, std::int64_t n, std::int64_t directions, const ExponentialTask<T>& task,
+                std::int64_t* pivots, T* work);
+};
+
+const ExponentialKernels<float>& exponential_kernels(float) noexcept;
+const ExponentialKernels<double>& exponential_kernels(double) noexcept;
+
+/// Matrices (n, n) times (1 + directions) that a task works with.
+inline constexpr std::int64_t kExponentialBuffers = 10;
+
+}  // namespace solvent::cpu
