@@ -18,6 +18,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/matrix_util.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
@@ -27,14 +28,12 @@ namespace solvent {
 namespace {
 
 using detail::add_defined;
-using detail::lower_part;
 using detail::symmetric_part;
-using detail::upper_part;
 
 // --- cholesky ---------------------------------------------------------------------------------------------------------------
 
 // Lower part with half the diagonal.
-Tensor lower_half(const Tensor& x) { return affine(add(lower_part(x, false), lower_part(x, true)), 0.5, 0.0); }
+Tensor lower_half(const Tensor& x) { return affine(add(tril(x), tril(x, -1)), 0.5, 0.0); }
 
 TensorVec cholesky_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::cholesky(inputs[0]); }
 
@@ -72,7 +71,7 @@ TensorVec triangular_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
 
 // The elements of a matrix that are read.
 Tensor triangle(const Tensor& x, const TriangularAttrs& a) {
-  return a.upper ? upper_part(x, a.unit) : lower_part(x, a.unit);
+  return a.upper ? triu(x, a.unit ? 1 : 0) : tril(x, a.unit ? -1 : 0);
 }
 
 // a x = b  =>  a dx = db - tri(da) x
@@ -170,7 +169,7 @@ TensorVec qr_jvp(const Rule& rule, std::span<const Tensor> tangents) {
   const Tensor& r = rule.output(1);
   Tensor x = triangular_solve(r, tangents[0], {.upper = true, .right = true});
   const Tensor c = matmul(mT(q), x);
-  const Tensor lower = lower_part(c, true);
+  const Tensor lower = tril(c, -1);
   const Tensor upper = sub(c, sub(lower, mT(lower)));
   Tensor dr = matmul(upper, r);
   return {sub(std::move(x), matmul(q, upper)), std::move(dr)};
@@ -184,7 +183,7 @@ TensorVec qr_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   if (cotangents[1].defined()) m = matmul(r, mT(cotangents[1]));
   if (cotangents[0].defined()) m = add_defined(std::move(m), neg(matmul(mT(cotangents[0]), q)));
   if (!m.defined()) return Tensor();
-  Tensor g = matmul(q, add(lower_part(m, false), mT(lower_part(m, true))));
+  Tensor g = matmul(q, add(tril(m), mT(tril(m, -1))));
   if (cotangents[0].defined()) g = add(cotangents[0], std::move(g));
   return triangular_solve(r, std::move(g), {.upper = true, .transposed = true, .right = true});
 }
@@ -222,14 +221,13 @@ std::int64_t find_deficient(const Tensor& diagonal, double limit, double* ratio)
 
 void check_rank(const Tensor& a, const Tensor& r) {
   if (r.numel() == 0) return;
-  const Tensor plain = stop_gradient(r);
-  const Tensor diagonal = sum(mul(plain, eye(r.size(-1), {r.dtype(), r.device()})), {-1});
+  const Tensor values = diagonal(stop_gradient(r));
   const double eps = r.dtype() == float64 ? std::numeric_limits<double>::epsilon()
                                           : static_cast<double>(std::numeric_limits<float>::epsilon());
   const double limit = eps * static_cast<double>(std::max(a.size(-1), a.size(-2)));
   double ratio = 0.0;
-  const std::int64_t bad = r.dtype() == float64 ? find_deficient<double>(diagonal, limit, &ratio)
-                                                : find_deficient<float>(diagonal, limit, &ratio);
+  const std::int64_t bad = r.dtype() == float64 ? find_deficient<double>(values, limit, &ratio)
+                                                : find_deficient<float>(values, limit, &ratio);
   if (bad >= 0)
     throw ValueError(
         fmt::format("[lstsq] matrix {} of {}, with a of shape {}, is rank deficient: the smallest element of "

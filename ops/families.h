@@ -28,20 +28,6 @@ OpList factor_ops();           // factor.cpp
 OpList spectral_ops();         // spectral.cpp
 OpList scan_ops();             // scan.cpp
 OpList gru_ops();              // gru.cpp
-OpList elementwise_ops();      // elementwise.cpp
-OpList activation_ops();       // activations.cpp
-OpList reduce_ops();           // reduce.cpp
-OpList loss_ops();             // loss.cpp
-OpList norm_ops();             // norm.cpp
-OpList pool_ops();             // pool.cpp
-OpList random_ops();           // random.cpp
-OpList shape_family_ops();     // shape_ops.cpp
-OpList index_ops();            // index.cpp
-OpList linalg_ops();           // linalg.cpp
-OpList factor_ops();           // factor.cpp
-OpList spectral_ops();         // spectral.cpp
 OpList matrix_function_ops();  // matrix_functions.cpp
-OpList scan_ops();             // scan.cpp
-OpList gru_ops();              // gru.cpp
 
 }  // namespace solvent::detail

@@ -7,7 +7,6 @@
 
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
-#include "solvent/ops/rule_util.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::detail {
@@ -22,15 +21,6 @@ namespace {
 
 Shape leading(const Tensor& t, int inner) {
   return Dims(std::span(t.shape().begin(), static_cast<std::size_t>(t.rank() - inner)));
-}
-
-// Keeps the elements where row - column >= first.
-Tensor masked(const Tensor& x, std::int64_t first, bool below) {
-  const Tensor rows = reshape(arange(0, static_cast<double>(x.size(-2))), {x.size(-2), 1});
-  const Tensor columns = reshape(arange(0, static_cast<double>(x.size(-1))), {1, x.size(-1)});
-  const Tensor keep = below ? greater_equal(rows, affine(columns, 1.0, static_cast<double>(first)))
-                            : greater_equal(columns, affine(rows, 1.0, static_cast<double>(first)));
-  return where(keep, x, zeros_view({1, 1}, x.dtype(), x.device()));
 }
 
 }  // namespace
@@ -65,11 +55,6 @@ void check_square(const char* op, const Tensor& a) {
                     "for rectangular ones.",
                     op, to_string(a.shape())));
 }
-
-Tensor lower_part(const Tensor& x, bool strict) { return masked(x, strict ? 1 : 0, true); }
-Tensor upper_part(const Tensor& x, bool strict) { return masked(x, strict ? 1 : 0, false); }
-
-Tensor diagonal_matrix(const Tensor& d) { return mul(unsqueeze(d, -1), eye(d.size(-1), {d.dtype(), d.device()})); }
 
 Tensor symmetric_part(const Tensor& x) { return affine(add(x, mT(x)), 0.5, 0.0); }
 

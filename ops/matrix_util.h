@@ -12,13 +12,6 @@ void align_leading(const char* op, Tensor& a, Tensor& b, int inner = 2);
 /// @throws DtypeError unless floating; ShapeError unless (..., n, n)
 void check_square(const char* op, const Tensor& a);
 
-/// Elements of the last two axes on one side of the diagonal, the others 0; `strict`: without the diagonal.
-Tensor lower_part(const Tensor& x, bool strict);
-Tensor upper_part(const Tensor& x, bool strict);
-
-/// The matrix (..., n, n) with the vectors (..., n) on its diagonal.
-Tensor diagonal_matrix(const Tensor& d);
-
 /// (x + x^T) / 2
 Tensor symmetric_part(const Tensor& x);
 

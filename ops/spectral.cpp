@@ -11,6 +11,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/matrix_util.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
@@ -53,7 +54,7 @@ TensorVec eigh_jvp(const Rule& rule, std::span<const Tensor> tangents) {
 TensorVec eigh_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   const Tensor& v = rule.output(1);
   Tensor inner;
-  if (cotangents[0].defined()) inner = detail::diagonal_matrix(cotangents[0]);
+  if (cotangents[0].defined()) inner = diag_embed(cotangents[0]);
   if (cotangents[1].defined())
     inner = add_defined(std::move(inner), mul(eigenvalue_gaps(rule.output(0)), matmul(mT(v), cotangents[1])));
   return symmetric_part(matmul(matmul(v, std::move(inner)), mT(v)));
@@ -94,7 +95,7 @@ TensorVec svd_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   const Tensor& vt = rule.output(2);
   Tensor inner;
   Tensor outside;
-  if (cotangents[1].defined()) inner = detail::diagonal_matrix(cotangents[1]);
+  if (cotangents[1].defined()) inner = diag_embed(cotangents[1]);
   if (cotangents[0].defined()) {
     const Tensor c = matmul(mT(u), cotangents[0]);
     inner = add_defined(std::move(inner), mul(mul(singular_gaps(s), sub(c, mT(c))), row_of(s)));
