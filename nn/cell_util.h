@@ -3,7 +3,13 @@
 
 #include <string>
 
+#include "solvent/core/rng.h"
 #include "solvent/core/tensor.h"
+#include "solvent/nn/recurrent_cell.h"
+
+namespace solvent::nn {
+struct ParaOptions;
+}  // namespace solvent::nn
 
 namespace solvent::nn::detail {
 
@@ -17,5 +23,30 @@ void check_cell_input(const char* op, const Tensor& x, std::int64_t width);
 bool plain_on_cpu(const Tensor& t);
 /// Diagonal (n) of a matrix (n, n), differentiable.
 Tensor diagonal_of(const Tensor& matrix);
+/// diag(v) (N, n, n) of rows v (N, n).
+Tensor embed_diagonal(const Tensor& v);
+
+/// What a formula with scaled rows of weights is evaluated for.
+enum class Part : std::uint8_t { matrices, diagonals };
+/// diag(v) w for rows v (N, n): w (n, n) or (N, n, n) -> (N, n, n); or, of diagonals w (n) or (N, n) -> (N, n).
+Tensor scale_rows(const Tensor& v, const Tensor& w, Part part);
+/// k * k tensors (N, C), row by row -> (N, C, k, k).
+Tensor join_blocks(Tensors entries, std::int64_t k);
+
+/// A cell from its functions on projected inputs; `step` projects first.
+RecurrentCell projected_cell(RecurrentCell::ProjectFn project, RecurrentCell::StepFn step_projected);
+/// The same for its Jacobians; empty functions stay empty.
+void set_jacobians(RecurrentCell& cell, RecurrentCell::JacobianFn dense, RecurrentCell::JacobianFn diagonal,
+                   RecurrentCell::JacobianFn blocks);
+
+/// x (..., I), w_in (heads, 3p, I/heads), b (3, heads p) -> (..., 3 heads p): every head reads its own inputs, and the
+/// results are sorted by row of b. @throws ShapeError naming `op`
+Tensor project_heads(const char* op, const Tensor& x, const Tensor& w_in, const Tensor& b);
+
+/// Initial parameters of the ParaRNN cells; a ParaGRU has no p.
+struct ParaTheta {
+  Tensor w_in, a, p, b;
+};
+ParaTheta para_theta(const char* op, std::int64_t inputs, std::int64_t n, Key key, const ParaOptions& options);
 
 }  // namespace solvent::nn::detail

@@ -11,6 +11,7 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/random.h"
+#include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
 
@@ -59,6 +60,23 @@ void orthonormalise_columns(std::vector<double>& a, std::size_t rows, std::size_
       for (std::size_t i = 0; i < rows; ++i) at(i, j) = -at(i, j);
 }
 
+/// Mirrors the part below the diagonal of the slices (..., k, k) of `x` and scales their diagonal.
+Tensor symmetric(const Tensor& x, double diagonal_factor) {
+  const std::int64_t k = x.size(-1);
+  std::vector<double> lower(static_cast<std::size_t>(k * k), 0.0);
+  for (std::int64_t i = 0; i < k; ++i)
+    for (std::int64_t j = 0; j < i; ++j) lower[static_cast<std::size_t>(i * k + j)] = 1.0;
+  const TensorOptions like{x.dtype(), x.device()};
+  const Tensor below = x * cast(from_vector(lower, {k, k}, x.device()), x.dtype());
+  return below + mT(below) + x * (eye(k, like) * diagonal_factor);
+}
+
+void check_slices(const char* op, const Shape& shape, double variance) {
+  if (shape.rank() < 2 || shape[shape.rank() - 1] != shape[shape.rank() - 2])
+    throw ShapeError(fmt::format("[{}] got shape {}; expected square slices (..., k, k).", op, to_string(shape)));
+  if (!(variance >= 0)) throw ValueError(fmt::format("[{}] got variance {}; expected a number >= 0.", op, variance));
+}
+
 double root_over(double numerator, std::int64_t denominator) {
   return std::sqrt(numerator / static_cast<double>(std::max<std::int64_t>(denominator, 1)));
 }
@@ -93,6 +111,26 @@ Tensor lecun_normal(Key key, const Shape& shape, TensorOptions options) {
   return solvent::truncated_normal(key, shape, 2.0, root_over(1, fans_of(shape).in) / kTruncatedDeviation, options);
 }
 
+Tensor lecun_uniform(Key key, const Shape& shape, TensorOptions options) {
+  return uniform(key, shape, root_over(3, fans_of(shape).in), options);
+}
+
+Tensor bounded_lecun_normal(Key key, const Shape& shape, double bound, TensorOptions options) {
+  if (!(bound > 0)) throw ValueError(fmt::format("[bounded_lecun_normal] got bound {}; expected a number > 0.", bound));
+  const double deviation = root_over(1, fans_of(shape).in);
+  return solvent::truncated_normal(key, shape, bound / deviation, deviation, options);
+}
+
+Tensor xlstm_normal(Key key, const Shape& shape, TensorOptions options) {
+  return normal(key, shape, root_over(4.0 / 5.0, fans_of(shape).in), options);
+}
+
+Tensor negative_exponential(Key key, const Shape& shape, double low, double high, TensorOptions options) {
+  if (!(low < high))
+    throw ValueError(fmt::format("[negative_exponential] got low {} and high {}; expected low < high.", low, high));
+  return exp(-solvent::uniform(key, shape, low, high, options));
+}
+
 Tensor he_uniform(Key key, const Shape& shape, TensorOptions options) {
   return uniform(key, shape, root_over(6, fans_of(shape).in), options);
 }
@@ -125,6 +163,43 @@ Tensor orthogonal(Key key, const Shape& shape, double gain, TensorOptions option
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < cols; ++j) values[wide ? j * rows + i : i * cols + j] = gain * tall[i * cols + j];
   return cast(from_vector(values, shape, options.device), options.dtype);
+}
+
+Fans kernel_fans_of(const Shape& shape) {
+  if (shape.rank() < 2)
+    throw ShapeError(fmt::format("[init] got shape {}; expected a kernel (out, in, extents...).", to_string(shape)));
+  std::int64_t extents = 1;
+  for (int i = 2; i < shape.rank(); ++i) extents *= shape[i];
+  return {shape[1] * extents, shape[0] * extents};
+}
+
+Tensor standard_kaiming(Key key, const Shape& shape, TensorOptions options) {
+  return uniform(key, shape, root_over(6, kernel_fans_of(shape).in), options);
+}
+
+Tensor kaiming_normal_fan_out(Key key, const Shape& shape, TensorOptions options) {
+  return normal(key, shape, root_over(2, kernel_fans_of(shape).out), options);
+}
+
+Tensor weighted_kaiming(Key key, const Shape& shape, double alpha, TensorOptions options) {
+  return uniform(key, shape, alpha * root_over(1, kernel_fans_of(shape).in), options);
+}
+
+Tensor orthogonal_kernel(Key key, const Shape& shape, double gain, TensorOptions options) {
+  return reshape(orthogonal(key, {shape[0], kernel_fans_of(shape).in}, gain, options), shape);
+}
+
+Tensor goe(Key key, const Shape& shape, double variance, TensorOptions options) {
+  check_slices("goe", shape, variance);
+  // The code's lower triangle plus its transpose, whose diagonal (twice the entry) is multiplied by sqrt(2) once more.
+  const Tensor entries = normal(key, shape, root_over(variance, shape[shape.rank() - 1]), options);
+  return symmetric(entries, 2.0 * std::sqrt(2.0));
+}
+
+Tensor goe_state(Key key, const Shape& shape, double variance, TensorOptions options) {
+  check_slices("goe_state", shape, variance);
+  const std::int64_t k = shape[shape.rank() - 1];
+  return symmetric(normal(key, shape, root_over(2.0 * variance, k * k), options), 1.0);
 }
 
 }  // namespace init

@@ -33,6 +33,17 @@ SOLVENT_API Tensor fan_in_uniform(Key key, const Shape& shape, TensorOptions opt
 /// Normal cut off at two standard deviations and rescaled so that its variance is 1 / fan_in, as in Flax (LeCun et al.
 /// 1998, "Efficient BackProp").
 SOLVENT_API Tensor lecun_normal(Key key, const Shape& shape, TensorOptions options = {});
+/// Uniform with bound sqrt(3 / fan_in): variance 1 / fan_in.
+SOLVENT_API Tensor lecun_uniform(Key key, const Shape& shape, TensorOptions options = {});
+/// Normal with deviation 1 / sqrt(fan_in), conditioned on |x| <= bound (ParaRNN's "xavier_gaussian").
+/// @throws ValueError unless bound > 0
+SOLVENT_API Tensor bounded_lecun_normal(Key key, const Shape& shape, double bound = 0.9, TensorOptions options = {});
+/// Normal with deviation 2 / sqrt(5 fan_in) (ParaRNN's "xlstm").
+SOLVENT_API Tensor xlstm_normal(Key key, const Shape& shape, TensorOptions options = {});
+/// exp(-u), u uniform in [low, high): decays of very different lengths (ParaRNN's "negative_exponential"; 1, 16 is its
+/// "mamba" variant). @throws ValueError unless low < high
+SOLVENT_API Tensor negative_exponential(Key key, const Shape& shape, double low = 0.0, double high = 8.0,
+                                        TensorOptions options = {});
 /// Uniform with bound sqrt(6 / fan_in), for relu (He et al. 2015, arXiv:1502.01852).
 SOLVENT_API Tensor he_uniform(Key key, const Shape& shape, TensorOptions options = {});
 /// Normal with variance 2 / fan_in.
@@ -45,6 +56,25 @@ SOLVENT_API Tensor xavier_normal(Key key, const Shape& shape, TensorOptions opti
 /// such matrices (Saxe et al. 2014, arXiv:1312.6120): QR of a normal matrix by Householder reflections in float64, with
 /// the signs that make the diagonal of R positive. @throws ShapeError unless the rank is 2
 SOLVENT_API Tensor orthogonal(Key key, const Shape& shape, double gain = 1.0, TensorOptions options = {});
+
+// --- kernels (out, in, k, ...) of the equilibrium propagation experiments ----------------------------------------------
+
+/// Fans of a kernel (out, in, extents...): in and out times the product of the extents. @throws ShapeError below rank 2
+SOLVENT_API Fans kernel_fans_of(const Shape& shape);
+/// Uniform with bound sqrt(6 / fan_in) of kernel_fans_of.
+SOLVENT_API Tensor standard_kaiming(Key key, const Shape& shape, TensorOptions options = {});
+/// Normal with deviation sqrt(2 / fan_out) of kernel_fans_of, for residual networks.
+SOLVENT_API Tensor kaiming_normal_fan_out(Key key, const Shape& shape, TensorOptions options = {});
+/// Uniform with bound alpha / sqrt(fan_in) of kernel_fans_of.
+SOLVENT_API Tensor weighted_kaiming(Key key, const Shape& shape, double alpha, TensorOptions options = {});
+/// orthogonal() of the matrix (out, in * extents).
+SOLVENT_API Tensor orthogonal_kernel(Key key, const Shape& shape, double gain = 1.0, TensorOptions options = {});
+/// Independent symmetric slices (..., k, k) with off-diagonal variance `variance` / k and diagonal variance
+/// 8 `variance` / k, as the experiments' code has it (a textbook GOE has twice the off-diagonal variance on the diagonal).
+/// @throws ShapeError unless the last two extents agree; ValueError for a negative variance
+SOLVENT_API Tensor goe(Key key, const Shape& shape, double variance, TensorOptions options = {});
+/// Symmetric matrices (..., k, k) for states, all entries with variance 2 `variance` / k^2. @throws as goe
+SOLVENT_API Tensor goe_state(Key key, const Shape& shape, double variance, TensorOptions options = {});
 
 }  // namespace init
 

@@ -14,8 +14,10 @@ enum class CellKind : std::uint8_t { generic, gru, elman };
 
 /// One step and its derivative in the state, for N independent rows.
 struct StepJacobian {
-  Tensor value;     ///< (N, n) next states
-  Tensor jacobian;  ///< (N, n, n), [r][i][j] = d value[r][i] / d h[r][j]; or (N, n), its diagonal
+  Tensor value;  ///< (N, n) next states
+  /// (N, n, n), [r][i][j] = d value[r][i] / d h[r][j]; or (N, n), its diagonal; or (N, n/k, k, k), its blocks,
+  /// [r][i][a][b] = d value[r][a n/k + i] / d h[r][b n/k + i]
+  Tensor jacobian;
 };
 
 /// A recurrent cell as a value: h' = step(h, x, theta) on rows, h (N, n) and x (N, m).
@@ -50,6 +52,16 @@ struct RecurrentCell {
   JacobianFn jacobian_projected;
   JacobianFn jacobian_diagonal_projected;
   /// @}
+  /// Number k of components per channel: the state is component 0 of all channels, then component 1, ... (an LSTM's h and
+  /// c). The block of a channel is the k x k Jacobian of its components in themselves.
+  std::int64_t components = 1;
+  /// True if no channel reads another channel's state: then the Jacobian consists of its blocks (of its diagonal for
+  /// k = 1), and Newton's method costs O(n) per step.
+  bool channelwise = false;
+  JacobianFn jacobian_blocks = {};            ///< optional closed form of the blocks, for k > 1
+  JacobianFn jacobian_blocks_projected = {};  ///< the same with rows of project(x) in the place of x
+  /// The first entries of the state are the output of a layer; 0: all of them.
+  std::int64_t output_size = 0;
 };
 
 }  // namespace solvent::nn

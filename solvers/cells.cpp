@@ -83,6 +83,9 @@ SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
   c.step = projected ? cell.step_projected : cell.step;
   c.jacobian = projected ? cell.jacobian_projected : cell.jacobian;
   c.jacobian_diagonal = projected ? cell.jacobian_diagonal_projected : cell.jacobian_diagonal;
+  c.jacobian_blocks = projected ? cell.jacobian_blocks_projected : cell.jacobian_blocks;
+  c.components = cell.components;
+  c.channelwise = cell.channelwise;
   if (cell.kind == nn::CellKind::gru) {
     c.sequence = [](const Tensor& h0, const Tensor& xs, const Tensors& t) {
       return gru_sequence(xs, h0, t[0], t[1], t[2], t[3]);

@@ -12,7 +12,6 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/index.h"
-#include "solvent/ops/scan.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/sequence_detail.h"
 #include "solvent/solvers/termination.h"
@@ -375,15 +374,9 @@ struct TangentSolve {
   Tensors operator()(const Tensors& y, const Tensors& all, const Tensors& rhs, bool transposed) const {
     const Packed p = unpack(all);
     const SequenceProblem problem(cell, p.h0, p.xs, p.theta);
-    const Tensor jacobian = problem.linearize(y[0], JacobianKind::dense).jacobian;
+    const Tensor jacobian = problem.linearize(y[0], problem.exact_kind()).jacobian;
     Tensors x;
-    if (transposed) {
-      x.push_back(affine_scan_reversed(jacobian, rhs[0]));
-    } else {
-      Shape start = rhs[0].shape();
-      start.erase(start.rank() - 3);
-      x.push_back(affine_scan(jacobian, rhs[0], zeros(start, {y[0].dtype(), y[0].device()})));
-    }
+    x.push_back(transposed ? problem.scan_reversed(jacobian, rhs[0]) : problem.scan(jacobian, rhs[0]));
     return x;
   }
 };

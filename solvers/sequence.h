@@ -26,7 +26,7 @@
 
 namespace solvent::solvers {
 
-/// A cell's value (N, n) and its Jacobian (N, n, n), or the Jacobian's diagonal (N, n).
+/// A cell's value (N, n) and its Jacobian (N, n, n), or the Jacobian's diagonal (N, n), or its blocks (N, n/k, k, k).
 using CellJacobian = nn::StepJacobian;
 
 /// Result of a fused kernel: states, the certificate, counters.
@@ -64,11 +64,17 @@ struct SequenceCell {
   Step step;                   ///< (N, n), (N, ...), theta -> (N, n); rows are independent
   Jacobian jacobian;           ///< closed form; empty: forward mode with n directions in one pass (jacfwd_rows)
   Jacobian jacobian_diagonal;  ///< closed form of the diagonal; empty: taken from `jacobian`
-  Project project;             ///< part of the step that depends on x only, done once; then `step` gets its result
-  Sequence sequence;           ///< fused step-by-step evaluation over (T, B, ...)
-  Fused fused_shooting;        ///< in place of Shooting
-  Fused fused_newton;          ///< in place of Deer with dense Jacobians and no damping
-  std::string name = "cell";   ///< for messages
+  Jacobian jacobian_blocks;    ///< closed form of the blocks; empty: taken from `jacobian`
+  /// Components k of a channel (1 to 4): the state is component 0 of all channels, then component 1, ...
+  std::int64_t components = 1;
+  /// No channel reads another channel's state, so the Jacobian consists of its k x k blocks. Then `Deer{}` and implicit
+  /// gradients use those, at O(n) instead of O(n^3) per step, and where a closed form is missing, k directions suffice.
+  bool channelwise = false;
+  Project project;            ///< part of the step that depends on x only, done once; then `step` gets its result
+  Sequence sequence;          ///< fused step-by-step evaluation over (T, B, ...)
+  Fused fused_shooting;       ///< in place of Shooting
+  Fused fused_newton;         ///< in place of Deer with dense Jacobians and no damping
+  std::string name = "cell";  ///< for messages
 };
 
 /// A cell of nn/ with all its closed forms and fused kernels. The parameters are passed separately (`cell.theta`).
@@ -94,14 +100,16 @@ struct GaussSeidel {
   std::int64_t block = 32;  ///< steps per block
 };
 
-/// What Deer takes of J: all of it, or its diagonal.
-enum class JacobianKind : std::uint8_t { dense, diagonal };
+/// What Deer takes of J: all of it, its diagonal, or its blocks, the k x k Jacobians of each channel's components in
+/// themselves; the same as the diagonal for k = 1.
+enum class JacobianKind : std::uint8_t { dense, diagonal, blocks };
 
 /// Newton's method on the trajectory (DEER, Lim et al. 2024, arXiv:2309.12252) in delta form: r = f(shift(h)) - h,
 /// d_t = A_t d_{t-1} + r_t, h += d, with A = (1 - damping) J. `diagonal` keeps J's diagonal (quasi-DEER, Gonzalez et al.
-/// 2024, arXiv:2407.19115): linear instead of quadratic convergence, O(n) memory per step.
+/// 2024, arXiv:2407.19115): linear instead of quadratic convergence, O(n) memory per step. `blocks` keeps the blocks of
+/// (h, c) pairs and the like, at the same order of cost. For channelwise cells, `dense` is computed as `blocks`.
 struct Deer {
-  JacobianKind jacobian = JacobianKind::dense;  ///< dense: Newton, diagonal: quasi-Newton
+  JacobianKind jacobian = JacobianKind::dense;  ///< dense: Newton; else quasi-Newton
   double damping = 0.0;                         ///< 0 = Newton, 1 = Jacobi
   std::int64_t window = 0;  ///< > 0: that many steps at a time, the last state handed over; memory O(window n^2)
   bool fused = true;        ///< use the cell's fused Newton kernel where it has one
@@ -119,7 +127,7 @@ struct Shooting {
 /// A method of solve_sequence.
 using SequenceMethod = std::variant<Sequential, Jacobi, GaussSeidel, Deer, Shooting>;
 
-/// "sequential", "jacobi", "gauss_seidel", "deer", "quasi_deer", "shooting".
+/// "sequential", "jacobi", "gauss_seidel", "deer", "quasi_deer", "block_deer", "shooting".
 SOLVENT_API std::string name_of(const SequenceMethod& method);
 
 /// Evaluates the recurrence.
@@ -173,8 +181,14 @@ class SOLVENT_API SequenceProblem {
 
   /// f(h_{t-1}, x_t) for all t: (T, B, n).
   [[nodiscard]] Tensor evaluate(const Tensor& hs) const;
-  /// The same with Jacobians (T, B, n, n), or diagonals (T, B, n).
+  /// The same with Jacobians (T, B, n, n), or diagonals (T, B, n), or blocks (T, B, n/k, k, k), for k = 1 diagonals.
   [[nodiscard]] CellJacobian linearize(const Tensor& hs, JacobianKind kind) const;
+  /// The cheapest kind that holds the whole Jacobian: dense unless the cell is channelwise.
+  [[nodiscard]] JacobianKind exact_kind() const;
+  /// Solves d_t = A_t d_{t-1} + r_t from d_0 = 0 for matrices of any kind from `linearize`; r (..., T, B, n).
+  [[nodiscard]] Tensor scan(const Tensor& a, const Tensor& r) const;
+  /// Solves l_t = A_{t+1}^T l_{t+1} + r_t from l_{T+1} = 0.
+  [[nodiscard]] Tensor scan_reversed(const Tensor& a, const Tensor& r) const;
   /// f on any rows: states (N, n), rows of inputs numbered by t * B + b given as (N, ...).
   [[nodiscard]] Tensor step(const Tensor& h, const Tensor& x) const;
   /// Inputs as the step takes them: (T, B, ...), projected if the cell projects.
@@ -191,6 +205,8 @@ class SOLVENT_API SequenceProblem {
  private:
   SequenceProblem() = default;
   [[nodiscard]] Tensor rows(const Tensor& t) const;
+  [[nodiscard]] CellJacobian blocks(const Tensor& h, const Tensor& x) const;
+  [[nodiscard]] CellJacobian dense(const Tensor& h, const Tensor& x) const;
 
   SequenceCell cell_;
   Tensor h0_, xs_;

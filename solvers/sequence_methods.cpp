@@ -4,7 +4,6 @@
 
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
-#include "solvent/ops/scan.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/sequence.h"
 #include "solvent/solvers/sequence_detail.h"
@@ -102,13 +101,13 @@ SequenceState chunk_state(const SequenceProblem& problem, Tensor hs, std::int64_
 namespace {
 
 SequenceState deer_step(const Deer& method, const SequenceProblem& problem, const SequenceState& state, Stats& stats) {
-  CellJacobian cj = problem.linearize(state.h, method.jacobian);
+  const bool full = method.jacobian == JacobianKind::dense;
+  CellJacobian cj = problem.linearize(state.h, full ? problem.exact_kind() : method.jacobian);
   ++stats.jacobian_evals;
   Tensor a = method.damping == 0.0 ? std::move(cj.jacobian) : affine(std::move(cj.jacobian), 1.0 - method.damping, 0.0);
-  const Tensor zero = zeros({problem.batch(), problem.state_size()}, {state.h.dtype(), state.h.device()});
   // Delta form: algebraically the same as solving for h with b = f - A h_prev, but A only steers the correction, so the
   // fixed point keeps all its digits (specs of DEER, 1.2 and 7.1).
-  Tensor d = affine_scan(std::move(a), state.residual, zero);
+  Tensor d = problem.scan(a, state.residual);
   ++stats.linear_solves;
   return with_residual(problem, add(state.h, std::move(d)), stats);
 }
@@ -124,7 +123,11 @@ SequenceState sweep(const SequenceProblem& problem, const SequenceState& state, 
 std::string name_of(const SequenceMethod& method) {
   return std::visit(Overloaded{[](const Sequential&) { return "sequential"; }, [](const Jacobi&) { return "jacobi"; },
                                [](const GaussSeidel&) { return "gauss_seidel"; },
-                               [](const Deer& d) { return d.jacobian == JacobianKind::dense ? "deer" : "quasi_deer"; },
+                               [](const Deer& d) {
+                                 return d.jacobian == JacobianKind::dense      ? "deer"
+                                        : d.jacobian == JacobianKind::diagonal ? "quasi_deer"
+                                                                               : "block_deer";
+                               },
                                [](const Shooting&) { return "shooting"; }},
                     method);
 }

@@ -3,6 +3,7 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/index.h"
+#include "solvent/ops/scan.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/sequence.h"
 
@@ -41,6 +42,11 @@ SequenceProblem::SequenceProblem(const SequenceCell& cell, Tensor h0, const Tens
   t_ = xs_.size(0);
   b_ = h0_.size(0);
   n_ = h0_.size(1);
+  if (cell_.components < 1 || cell_.components > 4 || n_ % cell_.components != 0)
+    throw ShapeError(
+        fmt::format("[solve_sequence] got h0 {} and a cell with {} components per channel; expected 1 to 4 "
+                    "components that divide n.",
+                    describe(h0_), cell_.components));
   if (cell_.project) xs_ = unflatten(cell_.project(rows(xs_), theta_), t_, b_);
 }
 
@@ -69,25 +75,91 @@ Tensor SequenceProblem::evaluate(const Tensor& hs) const {
   return unflatten(step(rows(shifted(hs)), rows(xs_)), t_, b_);
 }
 
+CellJacobian SequenceProblem::dense(const Tensor& h, const Tensor& x) const {
+  if (cell_.jacobian) return cell_.jacobian(h, x, theta_);
+  const RowsJacobian r = jacfwd_rows(
+      [&](const Tensor& block, std::int64_t first) { return step(block, slice(x, 0, first, first + block.size(0))); },
+      h);
+  return {r.value, r.jacobian};
+}
+
+// (N, C, k, k), C channels of k components.
+CellJacobian SequenceProblem::blocks(const Tensor& h, const Tensor& x) const {
+  if (cell_.jacobian_blocks) return cell_.jacobian_blocks(h, x, theta_);
+  const std::int64_t k = cell_.components, channels = n_ / k;
+  if (cell_.channelwise) {
+    // One direction per component moves all channels at once: they do not see each other.
+    CellJacobian cj;
+    Tensors columns;
+    for (std::int64_t b = 0; b < k; ++b) {
+      const Tensor ones_of_b =
+          pad(ones({h.size(0), channels}, {h.dtype(), h.device()}), 1, b * channels, (k - 1 - b) * channels);
+      JvpResult1 r = jvp([&](const Tensor& s) { return step(s, x); }, h, ones_of_b);
+      cj.value = std::move(r.value);
+      columns.push_back(reshape(std::move(r.tangent), {h.size(0), k, channels}));
+    }
+    cj.jacobian = permute(stack(std::move(columns), -1), {0, 2, 1, 3});  // (N, k, C, k) -> (N, C, k, k)
+    return cj;
+  }
+  CellJacobian cj = dense(h, x);
+  // Entry (a C + i, b C + i) of the matrix: the diagonal over the two channel axes.
+  const Tensor split_axes =
+      permute(reshape(std::move(cj.jacobian), {h.size(0), k, channels, k, channels}), {0, 1, 3, 2, 4});
+  const Tensor flat = reshape(split_axes, {h.size(0), k, k, channels * channels});
+  cj.jacobian = permute(slice(flat, 3, 0, channels * channels, channels + 1), {0, 3, 1, 2});
+  return cj;
+}
+
 CellJacobian SequenceProblem::linearize(const Tensor& hs, JacobianKind kind) const {
   const Tensor h = rows(shifted(hs)), x = rows(xs_);
+  const std::int64_t k = cell_.components;
+  if (kind == JacobianKind::blocks && k == 1) kind = JacobianKind::diagonal;
   CellJacobian cj;
-  bool diagonal = false;
-  if (kind == JacobianKind::diagonal && cell_.jacobian_diagonal) {
+  if (kind == JacobianKind::dense) {
+    cj = dense(h, x);
+  } else if (kind == JacobianKind::blocks) {
+    cj = blocks(h, x);
+  } else if (cell_.jacobian_diagonal) {
     cj = cell_.jacobian_diagonal(h, x, theta_);
-    diagonal = true;
-  } else if (cell_.jacobian) {
-    cj = cell_.jacobian(h, x, theta_);
+  } else if (cell_.channelwise) {
+    cj = blocks(h, x);  // (N, C, k, k): entry (a, a) of every block, component by component
+    const Tensor entries = slice(reshape(std::move(cj.jacobian), {t_ * b_, n_ / k, k * k}), 2, 0, k * k, k + 1);
+    cj.jacobian = reshape(transpose(entries, 1, 2), {t_ * b_, n_});
   } else {
-    const RowsJacobian r = jacfwd_rows(
-        [&](const Tensor& block, std::int64_t first) { return step(block, slice(x, 0, first, first + block.size(0))); },
-        h);
-    cj = {r.value, r.jacobian};
-  }
-  if (kind == JacobianKind::diagonal && !diagonal) {  // row i, column i: every (n + 1)-th entry
-    cj.jacobian = slice(reshape(cj.jacobian, {t_ * b_, n_ * n_}), 1, 0, n_ * n_, n_ + 1);
+    cj = dense(h, x);  // row i, column i: every (n + 1)-th entry
+    cj.jacobian = slice(reshape(std::move(cj.jacobian), {t_ * b_, n_ * n_}), 1, 0, n_ * n_, n_ + 1);
   }
   return {unflatten(std::move(cj.value), t_, b_), unflatten(std::move(cj.jacobian), t_, b_)};
+}
+
+JacobianKind SequenceProblem::exact_kind() const {
+  return cell_.channelwise ? JacobianKind::blocks : JacobianKind::dense;
+}
+
+namespace {
+
+// Swaps the order of states (..., n) between component by component and channel by channel.
+Tensor reorder(const Tensor& r, std::int64_t outer) {
+  Shape split_shape = r.shape();
+  const std::int64_t n = r.size(-1);
+  split_shape[split_shape.rank() - 1] = outer;
+  split_shape.push_back(n / outer);
+  return reshape(transpose(reshape(r, split_shape), -1, -2), r.shape());
+}
+
+}  // namespace
+
+Tensor SequenceProblem::scan(const Tensor& a, const Tensor& r) const {
+  Shape start = r.shape();
+  start.erase(start.rank() - 3);
+  const Tensor zero = zeros(start, {r.dtype(), r.device()});
+  if (a.rank() < 5) return affine_scan(a, r, zero);
+  return reorder(affine_scan(a, reorder(r, cell_.components), zero), n_ / cell_.components);
+}
+
+Tensor SequenceProblem::scan_reversed(const Tensor& a, const Tensor& r) const {
+  if (a.rank() < 5) return affine_scan_reversed(a, r);
+  return reorder(affine_scan_reversed(a, reorder(r, cell_.components)), n_ / cell_.components);
 }
 
 SequenceProblem SequenceProblem::window(std::int64_t first, std::int64_t count, Tensor h0) const {

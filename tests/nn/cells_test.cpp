@@ -1,4 +1,4 @@
-// GRU and Elman cells: PyTorch's values and gradients, closed-form Jacobians three ways, all derivative modes.
+// All cells: closed-form Jacobians three ways, all derivative modes; GRU and Elman cells: PyTorch's values and gradients, closed-form Jacobians three ways, all derivative modes.
 
 #include <cmath>
 
@@ -6,6 +6,10 @@
 #include "solvent/nn/elman.h"
 #include "solvent/nn/functional.h"
 #include "solvent/nn/gru.h"
+#include "solvent/nn/lem.h"
+#include "solvent/nn/lstm.h"
+#include "solvent/nn/para_gru.h"
+#include "solvent/nn/para_lstm.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
 
@@ -47,7 +51,23 @@ std::vector<Sample> samples() {
       }
       list.push_back({"gru " + suffix, gru.functions(), h, x});
       list.push_back({"elman " + suffix, ElmanCell(3, n, key, {.init = init, .dtype = float64}).functions(), h, x});
+      const Tensor pair = normal(key.fold_in(4), {kRows, 2 * n}, 0, 0.7, float64);
+      LstmCell lstm(3, n, key, {.init = init, .dtype = float64});
+      lstm.b.assign(normal(key.fold_in(5), {4 * n}, 0, 0.5, float64));
+      list.push_back({"lstm " + suffix, lstm.functions(), pair, x});
+      const LemInit lem_init = init == RecurrentInit::flax ? LemInit::he_normal : LemInit::uniform;
+      list.push_back(
+          {"lem " + suffix, LemCell(3, n, key, {.dt = 0.6, .init = lem_init, .dtype = float64}).functions(), pair, x});
+      const ParaInit para_init = init == RecurrentInit::flax ? ParaInit::paper : ParaInit::reference;
+      const ParaOptions para{.heads = 1, .init = para_init, .dtype = float64};
+      list.push_back({"para_gru " + suffix, ParaGruCell(3, n, key, para).functions(), h, x});
+      list.push_back({"para_lstm " + suffix, ParaLstmCell(3, n, key, para).functions(), pair, x});
     }
+  const ParaOptions heads{.heads = 3, .dtype = float64};
+  const Tensor x = normal(Key(18), {kRows, 3}, 0, 1, float64);
+  const Tensor h = normal(Key(19), {kRows, 12}, 0, 0.7, float64);
+  list.push_back({"para_gru, 3 heads", ParaGruCell(3, 12, Key(20), heads).functions(), h, x});
+  list.push_back({"para_lstm, 3 heads", ParaLstmCell(3, 6, Key(20), heads).functions(), h, x});
   return list;
 }
 
@@ -106,6 +126,47 @@ TEST_CASE("cells: fused steps and Jacobians equal the ones made of operations, d
   }
 }
 
+/// Blocks (N, n/k, k, k) of (N, n, n), element by element.
+Tensor blocks_of(const Tensor& jacobian, std::int64_t k) {
+  const std::int64_t rows = jacobian.size(0), n = jacobian.size(1), channels = n / k;
+  const std::vector<double> all = testing::values_of(jacobian);
+  std::vector<double> blocks;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < channels; ++i)
+      for (std::int64_t a = 0; a < k; ++a)
+        for (std::int64_t b = 0; b < k; ++b)
+          blocks.push_back(all[static_cast<std::size_t>((r * n + a * channels + i) * n + b * channels + i)]);
+  return from_vector(blocks, {rows, channels, k, k});
+}
+
+TEST_CASE("cells: blocks are those of the whole Jacobian, and all of it for channelwise cells", "[nn]") {
+  int with_blocks = 0, channelwise = 0;
+  for (const Sample& s : samples()) {
+    INFO(s.name);
+    const Tensor dense = s.cell.jacobian(s.h, s.x, s.cell.theta).jacobian;
+    const std::int64_t k = s.cell.components;
+    CHECK(static_cast<bool>(s.cell.jacobian_blocks) == (k > 1));
+    const Tensor blocks = blocks_of(dense, k);
+    if (k > 1) {
+      ++with_blocks;
+      const StepJacobian closed = s.cell.jacobian_blocks(s.h, s.x, s.cell.theta);
+      CHECK_CLOSE(closed.jacobian, blocks, kModeTolerance);
+      CHECK_CLOSE(closed.value, s.cell.step(s.h, s.x, s.cell.theta), kModeTolerance);
+      CHECK_CLOSE(s.cell.jacobian_blocks_projected(s.h, s.cell.project(s.x, s.cell.theta), s.cell.theta).jacobian,
+                  blocks, kModeTolerance);
+    }
+    const double inside = sum(abs(blocks)).item(), all = sum(abs(dense)).item();
+    if (s.cell.channelwise) {
+      ++channelwise;
+      CHECK(inside == Approx(all));
+    } else if (dense.size(1) > k) {
+      CHECK(inside < 0.99 * all);
+    }
+  }
+  CHECK(with_blocks == 19);
+  CHECK(channelwise == 14);
+}
+
 TEST_CASE("cells: projecting the input first gives the same step and Jacobians", "[nn]") {
   for (const Sample& s : samples()) {
     INFO(s.name);
@@ -142,6 +203,8 @@ TEST_CASE("cells: gradcheck of the step and of both Jacobians in all modes and o
     const auto list = [](const StepJacobian& j) { return Tensors{j.value, j.jacobian}; };
     check("step", with([&](auto& h, auto& x, auto& theta) { return Tensors{s.cell.step(h, x, theta)}; }));
     check("jacobian", with([&](auto& h, auto& x, auto& theta) { return list(s.cell.jacobian(h, x, theta)); }));
+    if (s.cell.jacobian_blocks)
+      check("blocks", with([&](auto& h, auto& x, auto& theta) { return list(s.cell.jacobian_blocks(h, x, theta)); }));
     check("diagonal", with([&](auto& h, auto& x, auto& theta) { return list(s.cell.jacobian_diagonal(h, x, theta)); }));
   }
 }
