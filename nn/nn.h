@@ -26,6 +26,7 @@
 #include "solvent/nn/para_gru.h"
 #include "solvent/nn/para_lstm.h"
 #include "solvent/nn/pool.h"
+#include "solvent/nn/recurrent_layers.h"
 #include "solvent/nn/sequential.h"
 #include "solvent/nn/state_import.h"
 #include "solvent/nn/state_values.h"

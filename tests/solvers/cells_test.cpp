@@ -9,6 +9,7 @@
 #include "solvent/nn/lem.h"
 #include "solvent/nn/lstm.h"
 #include "solvent/nn/para_lstm.h"
+#include "solvent/nn/recurrent_layers.h"
 #include "solvent/ops/ops.h"
 #include "solvent/solvers/sequence.h"
 #include "solvent/tests/support/catch.h"
@@ -212,4 +213,20 @@ TEST_CASE("a cell struct of nn/ with nothing but a step runs through every metho
     INFO(name_of(method));
     CHECK(distance(solve_sequence(cell, h0, xs, method, tight()).value, expected) < 1e-12);
   }
+}
+
+TEST_CASE("layers of nn/ take a solver for their recurrences, with the loop's values and gradients") {
+  using Head = nn::Bidirectional<nn::LstmCell>;
+  const nn::StridedHeads<Head> layer(
+      {Head(nn::LstmCell(kInputs, 3, Key(1), {.dtype = float64}), nn::LstmCell(kInputs, 3, Key(2), {.dtype = float64})),
+       Head(nn::LstmCell(kInputs, 2, Key(3), {.dtype = float64}), nn::Merge::concat)});
+  const Tensor xs = normal(Key(4), {24, 2, kInputs}, 0, 1, float64);
+  const nn::Recurrence newton = [](const nn::RecurrentCell& cell, const Tensor& h0, const Tensor& x) {
+    return solve_sequence(cell, h0, x, Deer{}, tight()).value;
+  };
+  CHECK(distance(layer(xs, newton), layer(xs)) < 1e-12);
+  const Tensor w = normal(Key(5), {24, 2, 10}, 0, 1, float64);
+  const Tensor by_newton = grad([&](const Tensor& in) { return sum(layer(in, newton) * w); }, xs);
+  const Tensor by_loop = grad([&](const Tensor& in) { return sum(layer(in) * w); }, xs);
+  CHECK(distance(by_newton, by_loop) < 1e-11);
 }
