@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
-#include "solvent/ops/elementwise.h"
+#include "solvent/ops/norm.h"
 #include "solvent/ops/reduce.h"
 
 namespace solvent::nn {
@@ -19,8 +19,7 @@ LayerNorm::LayerNorm(std::int64_t features, LayerNormOptions options) : features
 Tensor LayerNorm::operator()(const Tensor& x) const {
   if (x.rank() < 1 || x.size(-1) != features_)
     throw ShapeError(fmt::format("[LayerNorm] got x {}; expected (..., {}).", describe(x), features_));
-  Tensor y = layer_norm(x, eps_);
-  return weight.defined() ? std::move(y) * weight.value() + bias.value() : y;
+  return weight.defined() ? layer_norm(x, weight.value(), bias.value(), eps_) : layer_norm(x, eps_);
 }
 
 void LayerNorm::visit(Visitor& visitor) {

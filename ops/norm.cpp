@@ -17,6 +17,7 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/norm.h"
 #include "solvent/ops/cpu/reduce.h"
+#include "solvent/ops/derivatives.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/reduce.h"
@@ -34,7 +35,23 @@ const Axes kBatchAxes = {-3, -1};
 
 Tensor batch_sum(Tensor x) { return sum(std::move(x), kBatchAxes, true); }
 Tensor batch_mean(Tensor x) { return mean(std::move(x), kBatchAxes, true); }
-Tensor centre(const Tensor& x) { return sub(x, batch_mean(x)); }
+Tensor centre(const Tensor& x, const Axes& axes = kBatchAxes) { return sub(x, mean(x, axes, true)); }
+
+// The derivative of J g along t, a symmetric trilinear form: with d = x - mean(x), r = 1 / sqrt(var + eps), <.> the mean and
+// centred g, t:  -r^3 (d <t g> + t <g d> + g <t d>) + 3 r^5 d <t d> <g d>.
+Tensor second_derivative(const Tensor& x, double eps, const Tensor& first, const Tensor& direction, const Axes& axes) {
+  const auto average = [&axes](Tensor v) { return mean(std::move(v), axes, true); };
+  const Tensor g = centre(first, axes);
+  const Tensor d = centre(x, axes);
+  const Tensor t = centre(direction, axes);
+  const Tensor r = rsqrt(affine(average(square(d)), 1.0, eps));
+  const Tensor r2 = square(r);
+  const Tensor gd = average(mul(g, d));
+  const Tensor td = average(mul(t, d));
+  const Tensor along_d = sub(mul(mul(td, gd), affine(r2, 3.0, 0.0)), average(mul(t, g)));
+  const Tensor rest = add(mul(t, gd), mul(g, td));
+  return mul(sub(mul(along_d, d), rest), mul(r2, r));
+}
 
 // --- statistics -------------------------------------------------------------------------------------------------------------------
 
@@ -78,9 +95,9 @@ Tensor value_of(const Normalised& n) {
   return apply1(kBatchNorm, &attrs, n.x, ones_for(n), zero, n.mean, n.var);
 }
 
-// `t` with the leading axes of `lead`, whose last three it keeps.
-Tensor with_lead(const Tensor& t, Shape lead) {
-  for (int i = 1; i <= 3; ++i) lead[lead.rank() - i] = t.shape().at(-i);
+// `t` with the leading axes of `lead`, keeping its last ones.
+Tensor with_lead(const Tensor& t, Shape lead, int kept = 3) {
+  for (int i = 1; i <= kept; ++i) lead[lead.rank() - i] = t.shape().at(-i);
   return lead == t.shape() ? t : broadcast_to(t, lead);
 }
 
@@ -97,21 +114,6 @@ TensorVec cotangents_of(const Tensor& g, const Normalised& n, const Tensor& weig
 
 // J g, symmetric in its action: <c, J g> = <J c, g>.
 Tensor jacobian_times(const Tensor& g, const Normalised& n) { return std::move(cotangents_of(g, n, ones_for(n))[0]); }
-
-// The derivative of J g along t, a symmetric trilinear form: with d = x - mean(x), r = 1 / sqrt(var + eps), <.> the mean and
-// centred g, t:  -r^3 (d <t g> + t <g d> + g <t d>) + 3 r^5 d <t d> <g d>.
-Tensor second_derivative(const Tensor& x, double eps, const Tensor& first, const Tensor& direction) {
-  const Tensor g = centre(first);
-  const Tensor d = centre(x);
-  const Tensor t = centre(direction);
-  const Tensor r = rsqrt(affine(batch_mean(square(d)), 1.0, eps));
-  const Tensor r2 = square(r);
-  const Tensor gd = batch_mean(mul(g, d));
-  const Tensor td = batch_mean(mul(t, d));
-  const Tensor along_d = sub(mul(mul(td, gd), affine(r2, 3.0, 0.0)), batch_mean(mul(t, g)));
-  const Tensor rest = add(mul(t, gd), mul(g, td));
-  return mul(sub(mul(along_d, d), rest), mul(r2, r));
-}
 
 TensorVec batch_norm_jvp(const Rule& r, std::span<const Tensor> t) {
   const Normalised n = {r.input(0), r.input(3), r.input(4), r.attrs<EpsAttrs>().eps};
@@ -148,7 +150,7 @@ TensorVec batch_norm_grad_jvp(const Rule& r, std::span<const Tensor> t) {
   TensorVec out(3);
   if (t[0].defined()) out = cotangents_of(t[0], n, weight);
   if (t[1].defined()) {
-    out[0] = add_defined(std::move(out[0]), second_derivative(n.x, n.eps, mul(g, weight), t[1]));
+    out[0] = add_defined(std::move(out[0]), second_derivative(n.x, n.eps, mul(g, weight), t[1], kBatchAxes));
     out[1] = add_defined(std::move(out[1]), batch_sum(mul(g, jacobian_times(t[1], n))));
   }
   if (t[2].defined()) out[0] = add_defined(std::move(out[0]), jacobian_times(mul(g, t[2]), n));
@@ -166,7 +168,7 @@ TensorVec batch_norm_grad_vjp(const Rule& r, std::span<const Tensor> c) {
     if (c[2].defined()) out[0] = add_defined(std::move(out[0]), broadcast_to(c[2], g.shape()));
   }
   if (r.needs(1)) {
-    if (c[0].defined()) out[1] = second_derivative(n.x, n.eps, mul(g, weight), c[0]);
+    if (c[0].defined()) out[1] = second_derivative(n.x, n.eps, mul(g, weight), c[0], kBatchAxes);
     if (c[1].defined()) out[1] = add_defined(std::move(out[1]), jacobian_times(mul(g, c[1]), n));
   }
   if (r.needs(2) && c[0].defined()) out[2] = batch_sum(mul(g, jacobian_times(c[0], n)));
@@ -179,6 +181,86 @@ constinit const OpDef kBatchNormGrad = {.name = "batch_norm_grad",
                                         .vjp = batch_norm_grad_vjp,
                                         .inputs = {Save::data},
                                         .num_saves = 1};
+
+// --- layer_norm with weight and bias ------------------------------------------------------------------------------------------------
+// Tensors are (..., R, C) and (..., 1, C). The parts without weight and bias are layer_norm's own operations (reduce.cpp).
+
+extern const OpDef kLayerNormAffineGrad;
+
+const Axes kRowAxis = {-1};
+
+Tensor row_sum(Tensor x) { return sum(std::move(x), {-2}, true); }
+
+TensorVec row_cotangents(const Tensor& g, const Tensor& x, const Tensor& weight, double eps) {
+  const char* op = "layer_norm_affine_grad";
+  const Shape lead = broadcast_shapes(op, broadcast_shapes(op, g.shape(), x.shape()), weight.shape());
+  const EpsAttrs attrs(eps);
+  Tensor in[] = {with_lead(g, lead, 2), with_lead(x, lead, 2), with_lead(weight, lead, 2)};
+  return apply(kLayerNormAffineGrad, in, &attrs);
+}
+
+TensorVec layer_norm_affine_jvp(const Rule& r, std::span<const Tensor> t) {
+  const double eps = r.attrs<EpsAttrs>().eps;
+  Tensor out;
+  if (t[0].defined()) out = mul(detail::layer_norm_grad(t[0], r.input(0), eps), r.input(1));
+  if (t[1].defined()) out = add_defined(std::move(out), mul(t[1], layer_norm(r.input(0), eps)));
+  if (t[2].defined()) out = add_defined(std::move(out), broadcast_to(t[2], r.tangent_shape(0)));
+  return out;
+}
+
+TensorVec layer_norm_affine_vjp(const Rule& r, std::span<const Tensor> g) {
+  return g[0].defined() ? row_cotangents(g[0], r.input(0), r.input(1), r.attrs<EpsAttrs>().eps) : TensorVec(3);
+}
+
+constinit const OpDef kLayerNormAffine = {.name = "layer_norm_affine",
+                                          .cpu = cpu::layer_norm_affine_rows,
+                                          .jvp = layer_norm_affine_jvp,
+                                          .vjp = layer_norm_affine_vjp,
+                                          .inputs = {Save::data, Save::data, Save::none},
+                                          .num_saves = 3};
+
+TensorVec layer_norm_affine_grad_jvp(const Rule& r, std::span<const Tensor> t) {
+  const Tensor& g = r.input(0);
+  const Tensor& x = r.input(1);
+  const Tensor& weight = r.input(2);
+  const double eps = r.attrs<EpsAttrs>().eps;
+  TensorVec out(3);
+  if (t[0].defined()) out = row_cotangents(t[0], x, weight, eps);
+  if (t[1].defined()) {
+    out[0] = add_defined(std::move(out[0]), second_derivative(x, eps, mul(g, weight), t[1], kRowAxis));
+    out[1] = add_defined(std::move(out[1]), row_sum(mul(g, detail::layer_norm_grad(t[1], x, eps))));
+  }
+  if (t[2].defined()) out[0] = add_defined(std::move(out[0]), detail::layer_norm_grad(mul(g, t[2]), x, eps));
+  return out;
+}
+
+TensorVec layer_norm_affine_grad_vjp(const Rule& r, std::span<const Tensor> c) {
+  const Tensor& g = r.input(0);
+  const Tensor& x = r.input(1);
+  const Tensor& weight = r.input(2);
+  const double eps = r.attrs<EpsAttrs>().eps;
+  TensorVec out(3);
+  Tensor jacobian_c;
+  if (c[0].defined()) jacobian_c = detail::layer_norm_grad(c[0], x, eps);
+  if (r.needs(0)) {
+    if (c[0].defined()) out[0] = mul(jacobian_c, weight);
+    if (c[1].defined()) out[0] = add_defined(std::move(out[0]), mul(c[1], layer_norm(x, eps)));
+    if (c[2].defined()) out[0] = add_defined(std::move(out[0]), broadcast_to(c[2], g.shape()));
+  }
+  if (r.needs(1)) {
+    if (c[0].defined()) out[1] = second_derivative(x, eps, mul(g, weight), c[0], kRowAxis);
+    if (c[1].defined()) out[1] = add_defined(std::move(out[1]), detail::layer_norm_grad(mul(g, c[1]), x, eps));
+  }
+  if (r.needs(2) && c[0].defined()) out[2] = row_sum(mul(g, jacobian_c));
+  return out;
+}
+
+constinit const OpDef kLayerNormAffineGrad = {.name = "layer_norm_affine_grad",
+                                              .cpu = cpu::layer_norm_affine_rows_grad,
+                                              .jvp = layer_norm_affine_grad_jvp,
+                                              .vjp = layer_norm_affine_grad_vjp,
+                                              .inputs = {Save::data},
+                                              .num_saves = 1};
 
 // --- given statistics ---------------------------------------------------------------------------------------------------------------
 // (x - mean) scale + shift
@@ -230,7 +312,8 @@ void check_probability(const char* op, const Tensor& x, double p) {
     throw ValueError(fmt::format("[{}] got p = {}; expected the probability of dropping, 0 <= p <= 1.", op, p));
 }
 
-constinit const OpDef* const kOps[] = {&kBatchMoments, &kBatchNorm, &kBatchNormGrad, &kChannelAffine, &kDropout};
+constinit const OpDef* const kOps[] = {&kBatchMoments,    &kBatchNorm,           &kBatchNormGrad, &kChannelAffine,
+                                       &kLayerNormAffine, &kLayerNormAffineGrad, &kDropout};
 
 // --- front ends ---------------------------------------------------------------------------------------------------------------------
 
@@ -297,6 +380,28 @@ Tensor batch_norm_eval(Tensor x, Tensor mean, Tensor var, Tensor weight, Tensor 
   bias = per_channel("batch_norm_eval", "bias", x, std::move(bias), 0.0);
   Tensor y = apply1(kChannelAffine, nullptr, reshape(std::move(x), flat_shape(shape)), std::move(mean),
                     std::move(scale), std::move(bias));
+  return reshape(std::move(y), shape);
+}
+
+Tensor layer_norm(Tensor x, Tensor weight, Tensor bias, double eps) {
+  detail::check_floating("layer_norm", x);
+  const Shape shape = x.shape();
+  if (!(eps >= 0.0))
+    throw ValueError(fmt::format("[layer_norm] got eps {}; expected a number >= 0, such as 1e-5.", eps));
+  for (const Tensor* t : {&weight, &bias}) {
+    detail::check_same_dtype("layer_norm", x, *t);
+    if (shape.empty() || !(t->shape() == Shape{shape.back()}))
+      throw ShapeError(
+          fmt::format("[layer_norm] got x {} and weight {}, bias {}; expected weight and bias with the "
+                      "extent of x's last axis.",
+                      describe(x), describe(weight), describe(bias)));
+  }
+  const std::int64_t cols = shape.back();
+  Shape leading = shape;
+  leading.pop_back();
+  const EpsAttrs attrs(eps);
+  Tensor y = apply1(kLayerNormAffine, &attrs, reshape(std::move(x), {leading.product(), cols}),
+                    reshape(std::move(weight), {1, cols}), reshape(std::move(bias), {1, cols}));
   return reshape(std::move(y), shape);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-/// Normalisation over batches, weight normalisation and dropout. layer_norm is in reduce.h.
+/// Normalisation over batches, weight normalisation and dropout. layer_norm without weight and bias is in
+/// reduce.h.
 
 #include "solvent/autodiff/basis.h"
 #include "solvent/core/rng.h"
@@ -24,6 +25,10 @@ SOLVENT_API BatchNormResult batch_norm(Tensor x, Tensor weight, Tensor bias, dou
 /// The same with given statistics (C), as in evaluation: an affine map of each channel. `mean` and `var` are ordinary
 /// arguments. @throws as batch_norm
 SOLVENT_API Tensor batch_norm_eval(Tensor x, Tensor mean, Tensor var, Tensor weight, Tensor bias, double eps = 1e-5);
+
+/// layer_norm (reduce.h) times `weight` plus `bias` (C) in one pass, x (..., C). @throws ShapeError, DtypeError; ValueError
+/// for eps < 0
+SOLVENT_API Tensor layer_norm(Tensor x, Tensor weight, Tensor bias, double eps = 1e-5);
 
 /// gain * v / |v|, the norm over all axes but `axis` (Salimans & Kingma 2016, arXiv:1602.07868): `gain` has the extent of
 /// that axis. For weights (out, in, ...) axis 0 is one gain per output channel, axis 1 one per input channel; for transposed

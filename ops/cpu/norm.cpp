@@ -11,6 +11,7 @@
 #include "solvent/ops/cpu/norm_kernels.h"
 #include "solvent/ops/cpu/reduce.h"
 #include "solvent/ops/cpu/repeats.h"
+#include "solvent/ops/cpu/vector_kernels.h"
 
 namespace solvent {
 
@@ -34,7 +35,7 @@ struct Shared {
   Repeated values;
   std::int64_t each;  // elements per leading index
 
-  Shared(const Tensor& t, std::int64_t count) : values(distinct_part(t, 3)), each(count) {}
+  Shared(const Tensor& t, std::int64_t count, int kept = 3) : values(distinct_part(t, kept)), each(count) {}
   [[nodiscard]] const T* data(std::int64_t lead) const {
     return engine::ptr<T>(values.part) + lead * each % values.count;
   }
@@ -123,6 +124,53 @@ TensorVec channel_affine_map(std::span<Tensor> inputs, const Attrs*) {
       channel_affine(s, src, engine::ptr<T>(inputs[1]), engine::ptr<T>(inputs[2]), engine::ptr<T>(inputs[3]),
                      engine::mutable_ptr<T>(y));
     return y;
+  });
+}
+
+TensorVec layer_norm_affine_rows(std::span<Tensor> inputs, const Attrs* attrs) {
+  const double eps = static_cast<const EpsAttrs*>(attrs)->eps;
+  return dispatch_float(inputs[0].dtype(), "layer_norm", [&](auto tag) -> Tensor {
+    using T = typename decltype(tag)::type;
+    for (Tensor& t : inputs) t = engine::contiguous(t);
+    const Shape shape = inputs[0].shape();
+    const T* x = engine::ptr<T>(inputs[0]);
+    Tensor y = engine::take_or_empty(inputs[0], shape, dtype_of<T>);
+    T* none = nullptr;
+    if (y.numel() > 0)
+      layer_norm(x, engine::ptr<T>(inputs[1]), engine::ptr<T>(inputs[2]), eps, engine::mutable_ptr<T>(y), none, none,
+                 shape[0], shape[1]);
+    return y;
+  });
+}
+
+TensorVec layer_norm_affine_rows_grad(std::span<Tensor> inputs, const Attrs* attrs) {
+  const double eps = static_cast<const EpsAttrs*>(attrs)->eps;
+  return dispatch_float(inputs[0].dtype(), "layer_norm_grad", [&](auto tag) -> TensorVec {
+    using T = typename decltype(tag)::type;
+    const Shape shape = inputs[0].shape();
+    const std::int64_t rows = shape.at(-2);
+    const std::int64_t cols = shape.at(-1);
+    Shape per_column = shape;
+    per_column[shape.rank() - 2] = 1;
+    const TensorOptions options = {inputs[0].dtype(), inputs[0].device()};
+    Tensor gx = engine::empty(shape, dtype_of<T>, options.device);
+    if (shape.product() == 0) return {std::move(gx), zeros(per_column, options), zeros(per_column, options)};
+    Tensor g_weight = engine::empty(per_column, dtype_of<T>, options.device);
+    Tensor g_bias = engine::empty(per_column, dtype_of<T>, options.device);
+    Tensor statistics = engine::empty({2, rows}, dtype_of<T>, options.device);
+    T* mean = engine::mutable_ptr<T>(statistics);
+    T* rstd = mean + rows;
+    const Shared<T> g(inputs[0], rows * cols, 2), x(inputs[1], rows * cols, 2), weight(inputs[2], cols, 2);
+    const T* none = nullptr;
+    for (std::int64_t lead = 0; lead < shape.product() / (rows * cols); ++lead) {
+      // The normalised rows that come with mean and deviation go to gx, which is overwritten next.
+      T* out = engine::mutable_ptr<T>(gx) + lead * rows * cols;
+      layer_norm(x.data(lead), none, none, eps, out, mean, rstd, rows, cols);
+      layer_norm_backward(g.data(lead), x.data(lead), static_cast<const T*>(mean), static_cast<const T*>(rstd),
+                          weight.data(lead), out, engine::mutable_ptr<T>(g_weight) + lead * cols,
+                          engine::mutable_ptr<T>(g_bias) + lead * cols, rows, cols);
+    }
+    return {std::move(gx), std::move(g_weight), std::move(g_bias)};
   });
 }
 

@@ -29,6 +29,10 @@ TensorVec batch_normalise(std::span<Tensor> inputs, const Attrs* attrs);
 TensorVec batch_normalise_grad(std::span<Tensor> inputs, const Attrs* attrs);
 /// x (N, C, S), mean, scale, shift (1, C, 1) -> (x - mean) scale + shift
 TensorVec channel_affine_map(std::span<Tensor> inputs, const Attrs*);
+/// x (R, C), weight, bias (1, C) -> layer_norm of each row times weight plus bias. EpsAttrs
+TensorVec layer_norm_affine_rows(std::span<Tensor> inputs, const Attrs* attrs);
+/// g, x (..., R, C), weight (..., 1, C) -> cotangents of x, weight, bias. EpsAttrs
+TensorVec layer_norm_affine_rows_grad(std::span<Tensor> inputs, const Attrs* attrs);
 /// DropoutAttrs
 TensorVec dropout_mask(std::span<Tensor> inputs, const Attrs* attrs);
 

@@ -16,7 +16,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "hwy/cache_control.h"
@@ -116,10 +116,13 @@ void piece_moments(const T* x, std::size_t n, double* mean, double* m2) noexcept
   *m2 = static_cast<double>(squares);
 }
 
-/// Calls f(column, lanes used) for vectors of columns.
+/// Calls f(column, lanes used, vectors) for groups of columns: four vectors, whole cache lines of each row, or one.
 template <class D, class F>
 HWY_INLINE void for_columns(D d, std::size_t columns, const F& f) {
-  for (std::size_t j = 0; j < columns; j += hn::Lanes(d)) f(j, std::min(hn::Lanes(d), columns - j));
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t j = 0;
+  for (; j + 4 * lanes <= columns; j += 4 * lanes) f(j, lanes, std::integral_constant<std::size_t, 4>{});
+  for (; j < columns; j += lanes) f(j, std::min(lanes, columns - j), std::integral_constant<std::size_t, 1>{});
 }
 
 template <class D, class T = hn::TFromD<D>>
@@ -139,18 +142,25 @@ template <class T>
 void column_moments(const T* x, std::size_t rows, std::size_t stride, std::size_t columns, double* mean,
                     double* m2) noexcept {
   const hn::ScalableTag<T> d;
+  const std::size_t lanes = hn::Lanes(d);
   const auto inverse = hn::Set(d, T{1} / static_cast<T>(rows));
-  for_columns(d, columns, [&](std::size_t j, std::size_t count) HWY_ATTR {
-    auto total = hn::Zero(d);
-    for (std::size_t r = 0; r < rows; ++r) total = hn::Add(total, load_some(d, x + r * stride + j, count));
-    const auto average = hn::Mul(total, inverse);
-    auto squares = hn::Zero(d);
-    for (std::size_t r = 0; r < rows; ++r) {
-      const auto v = hn::Sub(load_some(d, x + r * stride + j, count), average);
-      squares = hn::MulAdd(v, v, squares);
+  for_columns(d, columns, [&](std::size_t j, std::size_t count, auto vectors) HWY_ATTR {
+    constexpr std::size_t kVectors = decltype(vectors)::value;
+    hn::Vec<decltype(d)> average[kVectors], squares[kVectors];
+    for (std::size_t v = 0; v < kVectors; ++v) average[v] = squares[v] = hn::Zero(d);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t v = 0; v < kVectors; ++v)
+        average[v] = hn::Add(average[v], load_some(d, x + r * stride + j + v * lanes, count));
+    for (std::size_t v = 0; v < kVectors; ++v) average[v] = hn::Mul(average[v], inverse);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        const auto delta = hn::Sub(load_some(d, x + r * stride + j + v * lanes, count), average[v]);
+        squares[v] = hn::MulAdd(delta, delta, squares[v]);
+      }
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      store_wide(d, average[v], mean + j + v * lanes, count);
+      store_wide(d, squares[v], m2 + j + v * lanes, count);
     }
-    store_wide(d, average, mean + j, count);
-    store_wide(d, squares, m2 + j, count);
   });
 }
 
@@ -183,17 +193,25 @@ template <class T>
 void column_sums(const T* g, const T* x, const T* mean, std::size_t rows, std::size_t stride, std::size_t columns,
                  double* sum_g, double* sum_gx) noexcept {
   const hn::ScalableTag<T> d;
-  for_columns(d, columns, [&](std::size_t j, std::size_t count) HWY_ATTR {
-    const auto centre = load_some(d, mean + j, count);
-    auto total = hn::Zero(d);
-    auto product = hn::Zero(d);
-    for (std::size_t r = 0; r < rows; ++r) {
-      const auto v = load_some(d, g + r * stride + j, count);
-      total = hn::Add(total, v);
-      product = hn::MulAdd(v, hn::Sub(load_some(d, x + r * stride + j, count), centre), product);
+  const std::size_t lanes = hn::Lanes(d);
+  for_columns(d, columns, [&](std::size_t j, std::size_t count, auto vectors) HWY_ATTR {
+    constexpr std::size_t kVectors = decltype(vectors)::value;
+    hn::Vec<decltype(d)> centre[kVectors], total[kVectors], product[kVectors];
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      centre[v] = load_some(d, mean + j + v * lanes, count);
+      total[v] = product[v] = hn::Zero(d);
     }
-    store_wide(d, total, sum_g + j, count);
-    store_wide(d, product, sum_gx + j, count);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        const std::size_t at = r * stride + j + v * lanes;
+        const auto h = load_some(d, g + at, count);
+        total[v] = hn::Add(total[v], h);
+        product[v] = hn::MulAdd(h, hn::Sub(load_some(d, x + at, count), centre[v]), product[v]);
+      }
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      store_wide(d, total[v], sum_g + j + v * lanes, count);
+      store_wide(d, product[v], sum_gx + j + v * lanes, count);
+    }
   });
 }
 

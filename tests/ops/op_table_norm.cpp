@@ -147,6 +147,66 @@ std::vector<OpCase> batch_cases() {
   return cases;
 }
 
+OpCase layer_case() {
+  OpCase c;
+  c.name = "layer_norm_affine";
+  c.covers = {"layer_norm_affine", "layer_norm_affine_grad"};
+  c.function = [](Tensors x) {
+    return detail::one(layer_norm(std::move(x[0]), std::move(x[1]), std::move(x[2]), kEps));
+  };
+  c.reference = [](const Arrays& x) {
+    Array out(x[0].shape);
+    const std::int64_t cols = x[0].shape.back();
+    for (std::int64_t row = 0; cols > 0 && row < out.numel() / cols; ++row) {
+      double mean = 0.0;
+      double var = 0.0;
+      const auto n = static_cast<double>(cols);
+      for (std::int64_t i = 0; i < cols; ++i) mean += x[0][row * cols + i] / n;
+      for (std::int64_t i = 0; i < cols; ++i) var += (x[0][row * cols + i] - mean) * (x[0][row * cols + i] - mean) / n;
+      for (std::int64_t i = 0; i < cols; ++i)
+        out[row * cols + i] = (x[0][row * cols + i] - mean) / std::sqrt(var + kEps) * x[1][i] + x[2][i];
+    }
+    return Arrays{out};
+  };
+  c.samples = [](Key key, DType dtype) {
+    Lists lists;
+    std::uint64_t n = 0;
+    for (const Shape& shape : std::vector<Shape>{{4, 3}, {2, 3, 4}, {2, 19}, {5}, {1, 1}, {0, 3}, {2, 0}}) {
+      lists.push_back({normal_sample(key, n, shape, dtype), normal_sample(key, n + 1, {shape.back()}, dtype),
+                       normal_sample(key, n + 2, {shape.back()}, dtype)});
+      n += 3;
+    }
+    return lists;
+  };
+  c.large = [](Key key, DType dtype) {
+    return Tensors{normal_sample(key, 0, {701, 301}, dtype), normal_sample(key, 1, {301}, dtype),
+                   normal_sample(key, 2, {301}, dtype)};
+  };
+  c.tolerance_f32 = 1e-5;  // divided by a small deviation
+  c.gradcheck_rtol = 1e-4;
+  c.gradcheck_atol = 1e-5;
+  c.mode_tol = 1e-9;
+  c.errors = {{"weight",
+               [] {
+                 (void)layer_norm(zeros({2, 3}), zeros({2}), zeros({3}));
+               },
+               "ShapeError",
+               {"[layer_norm]", "float32(2, 3)", "weight float32(2,)", "last axis"}},
+              {"dtypes",
+               [] {
+                 (void)layer_norm(zeros({2, 3}), zeros({3}, float64), zeros({3}));
+               },
+               "DtypeError",
+               {"[layer_norm]", "float64(3,)", "cast(x, dtype)"}},
+              {"eps",
+               [] {
+                 (void)layer_norm(zeros({2, 3}), zeros({3}), zeros({3}), -1.0);
+               },
+               "ValueError",
+               {"[layer_norm]", "eps -1"}}};
+  return c;
+}
+
 // --- weight_norm --------------------------------------------------------------------------------------------------------------------
 
 OpCase weight_case(const char* name, std::int64_t axis) {
@@ -257,6 +317,7 @@ std::vector<OpCase> dropout_cases() {
 
 std::vector<OpCase> norm_cases() {
   std::vector<OpCase> cases = batch_cases();
+  cases.push_back(layer_case());
   cases.push_back(weight_case("mul/weight_norm", 0));
   cases.push_back(weight_case("mul/weight_norm_input", 1));
   for (OpCase& c : dropout_cases()) cases.push_back(std::move(c));
