@@ -127,6 +127,40 @@ Call gru(const GruSizes& s, const float* xs_data, const float* h0_data, const fl
   return {[=]() mutable { gradients(); }, [=]() mutable { return values(gradients()[1]); }};
 }
 
+Call layer(const std::string& name, const float* x_data, const std::vector<std::int64_t>& shape,
+           const std::vector<std::int64_t>& labels, bool backward) {
+  const torch::Tensor x = copy(x_data, shape).set_requires_grad(backward);
+  const std::int64_t features = name == "batch_norm" ? shape[1] : shape.back();
+  const bool affine = name == "batch_norm" || name == "layer_norm";
+  const torch::Tensor w = torch::ones({affine ? features : 1}).set_requires_grad(backward);
+  const torch::Tensor b = torch::zeros({affine ? features : 1}).set_requires_grad(backward);
+  const torch::Tensor target = torch::tensor(labels, torch::kInt64);
+  const torch::Tensor mean = torch::zeros({features}), var = torch::ones({features});
+  std::function<torch::Tensor()> compute;
+  if (name == "batch_norm") compute = [=] { return torch::batch_norm(x, w, b, mean, var, true, 0.1, 1e-5, false); };
+  if (name == "layer_norm") compute = [=] { return torch::layer_norm(x, {features}, w, b); };
+  if (name == "softmax") compute = [=] { return torch::softmax(x, -1); };
+  if (name == "cross_entropy") compute = [=] { return torch::cross_entropy_loss(x, target); };
+  if (name == "max_pool_2x2") compute = [=] { return torch::max_pool2d(x, {2, 2}); };
+  if (name == "max_pool_stem") compute = [=] { return torch::max_pool2d(x, {3, 3}, {2, 2}, {1, 1}); };
+  if (name == "dropout") compute = [=] { return torch::dropout(x, 0.5, true); };
+  if (!compute) return {};
+  if (!backward) {
+    auto forward = [=] {
+      const torch::NoGradGuard guard;
+      return compute();
+    };
+    return {[=] { forward(); }, [=] { return values(forward()); }};
+  }
+  const torch::Tensor seed = affine || name == "softmax" ? x.detach() : torch::ones_like(compute().detach());
+  auto gradients = [=] {
+    std::vector<torch::Tensor> inputs = {x};
+    if (affine) inputs.insert(inputs.end(), {w, b});
+    return torch::autograd::grad({compute()}, inputs, {seed});
+  };
+  return {[=] { gradients(); }, [=] { return values(gradients()[0]); }};
+}
+
 }  // namespace solvent::bench::torch_peer
 
 #else
@@ -139,6 +173,9 @@ Call chain(bool, int, int, Mode) { return {}; }
 Call elementwise(const std::string&, const float*, const float*, std::int64_t, std::int64_t, bool) { return {}; }
 Call matmul(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t) { return {}; }
 Call gru(const GruSizes&, const float*, const float*, const float*, const float*, const float*, const float*, bool) {
+  return {};
+}
+Call layer(const std::string&, const float*, const std::vector<std::int64_t>&, const std::vector<std::int64_t>&, bool) {
   return {};
 }
 

@@ -40,4 +40,10 @@ struct GruSizes {
 Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w_ih, const float* w_hh,
          const float* b_ih, const float* b_hh, bool backward);
 
+/// "batch_norm" (training, N C ...), "layer_norm" (last axis), "softmax", "cross_entropy" (rows, classes; labels),
+/// "max_pool_2x2", "max_pool_stem" (3x3, stride 2, padding 1), "dropout"; scales 1 and shifts 0. Backward: the forward pass
+/// and the gradients of x and parameters for the cotangent x (batch_norm, layer_norm, softmax) or ones; the result is x's.
+Call layer(const std::string& name, const float* x, const std::vector<std::int64_t>& shape,
+           const std::vector<std::int64_t>& labels, bool backward);
+
 }  // namespace solvent::bench::torch_peer
