@@ -34,6 +34,15 @@ function(solvent_link_include_root source link)
   file(CREATE_LINK "${source}" "${link}" SYMBOLIC)
 endfunction()
 
+# Files of large unrolled kernels: GCC's instrumentation of their many small arrays on the stack, and its tracking of
+# variables for the debugger, take minutes to compile. Accesses to the heap, which are what kernels can get wrong, and
+# undefined behaviour stay checked.
+function(solvent_unrolled_kernels)
+  if("address" IN_LIST SOLVENT_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "--param=asan-stack=0;-g1")
+  endif()
+endfunction()
+
 # Flags and definitions of every target of ours, all private.
 function(solvent_target_defaults target)
   target_compile_features(${target} PRIVATE cxx_std_20)
