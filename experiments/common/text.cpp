@@ -99,6 +99,43 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
+bool Pieces::next(std::string_view& piece) {
+  if (!has_more_) return false;
+  const std::size_t end = rest_.find(separator_);
+  has_more_ = end != std::string_view::npos;
+  piece = rest_.substr(0, end);
+  if (has_more_) rest_.remove_prefix(end + 1);
+  return true;
+}
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = [&](std::size_t k) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[k])); };
+    const std::uint32_t lead = byte(i);
+    const std::size_t count = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    if ((lead >= 0x80 && lead < 0xc2) || lead > 0xf4 || count > text.size() - i) return false;
+    std::uint32_t code = count == 1 ? lead : lead & (0x7fU >> count);
+    for (std::size_t k = 1; k < count; ++k) {
+      if ((byte(i + k) & 0xc0U) != 0x80) return false;
+      code = code << 6U | (byte(i + k) & 0x3fU);
+    }
+    const bool is_overlong = (count == 3 && code < 0x800) || (count == 4 && code < 0x10000);
+    if (is_overlong || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+    i += count;
+  }
+  return true;
+}
+
+std::string excerpt(std::string_view text) {
+  constexpr std::size_t kLength = 40;
+  std::string quoted;
+  for (const char c : text.substr(0, kLength)) {
+    const auto byte = static_cast<unsigned char>(c);
+    quoted += byte < 0x20 || byte >= 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  return text.size() <= kLength ? quoted : quoted + "...";
+}
+
 std::string join(std::span<const std::string> items, std::string_view separator) {
   return fmt::format("{}", fmt::join(items.begin(), items.end(), separator));
 }

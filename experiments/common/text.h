@@ -34,6 +34,27 @@ std::string_view trim(std::string_view text);
 /// Pieces of `text` between `separator`s; one empty piece for an empty text.
 std::vector<std::string_view> split(std::string_view text, char separator);
 
+/// The pieces that split() lists, one after the other and without a list: a line may have millions of them.
+///
+///     Pieces pieces(line, ',');
+///     for (std::string_view piece; pieces.next(piece);) use(piece);
+class Pieces {
+ public:
+  Pieces(std::string_view text, char separator) : rest_(text), separator_(separator) {}
+  bool next(std::string_view& piece);
+
+ private:
+  std::string_view rest_;
+  char separator_;
+  bool has_more_ = true;
+};
+
+/// Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates).
+bool is_utf8(std::string_view text);
+
+/// Text quoted in a message: cut to 40 bytes, anything but printable ASCII spelled as \xNN.
+std::string excerpt(std::string_view text);
+
 /// Joins with `separator`.
 std::string join(std::span<const std::string> items, std::string_view separator);
 

@@ -11,13 +11,14 @@
 #include "solvent/core/build_info.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
-#include "solvent/experiments/common/batch_tensors.h"
-#include "solvent/experiments/common/datasets.h"
+#include "solvent/experiments/common/data/batch_tensors.h"
+#include "solvent/experiments/common/data/datasets.h"
+#include "solvent/experiments/common/data/read_progress.h"
+#include "solvent/experiments/common/data/sampler.h"
 #include "solvent/experiments/common/interrupt.h"
 #include "solvent/experiments/common/plot.h"
 #include "solvent/experiments/common/progress.h"
 #include "solvent/experiments/common/run_dir.h"
-#include "solvent/experiments/common/sampler.h"
 #include "solvent/experiments/common/summary.h"
 #include "solvent/experiments/deer/classifier.h"
 #include "solvent/nn/checkpoint_store.h"
@@ -41,7 +42,7 @@ void compress(SequenceData& data) {
 }
 
 DataSplits load(const ClassifySettings& s) {
-  DataSplits d = load_dataset(s.dataset, s.data_dir, s.max_series);
+  DataSplits d = load_dataset(s.dataset, s.data_dir, s.max_series, show_read_progress(std::cerr, is_terminal(2)));
   if (s.log_scale) {
     compress(d.train);
     compress(d.test);

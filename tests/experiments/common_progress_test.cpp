@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "solvent/core/error.h"
+#include "solvent/experiments/common/data/sampler.h"
 #include "solvent/experiments/common/interrupt.h"
 #include "solvent/experiments/common/progress.h"
-#include "solvent/experiments/common/sampler.h"
 #include "solvent/experiments/common/text.h"
 #include "solvent/tests/experiments/test_tools.h"
 #include "solvent/tests/support/catch.h"

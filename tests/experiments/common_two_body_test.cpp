@@ -5,7 +5,7 @@
 
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
-#include "solvent/experiments/common/two_body.h"
+#include "solvent/experiments/common/data/two_body.h"
 #include "solvent/tests/experiments/test_tools.h"
 #include "solvent/tests/support/catch.h"
 

@@ -11,8 +11,8 @@
 
 #include "solvent/core/error.h"
 #include "solvent/core/io/safetensors.h"
+#include "solvent/experiments/common/data/sampler.h"
 #include "solvent/experiments/common/run_dir.h"
-#include "solvent/experiments/common/sampler.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/solvers/sequence.h"

@@ -36,6 +36,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = 0
         if self.headers.get("Range"):
             start = int(self.headers["Range"][len("bytes="):-1])
+            if start >= len(content):
+                self.send_error(416)
+                return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
@@ -110,6 +113,125 @@ class GetDataTest(unittest.TestCase):
         self.assertEqual(code, 3)
         self.assertIn("wrong content", err)
         self.assertFalse((self.folder / "timeseries/ACSF1_TRAIN.ts").exists())
+
+    def test_every_set_with_published_digests_comes_from_its_address(self):
+        contents = {}
+        for folder, files in (("fashion-mnist", "FASHION_FILES"), ("cifar10", "CIFAR10_FILES"),
+                              ("cifar100", "CIFAR100_FILES"), ("omniglot", "OMNIGLOT_FILES")):
+            names = list(getattr(self.module, files))
+            for name in names:
+                contents[f"{folder}/{name}"] = content = f"content of {name}".encode() * 1000
+                self.server.files["/official/" + folder + "/" + name] = content
+            digests = {name: hashlib.md5(contents[f"{folder}/{name}"]).hexdigest() for name in names}
+            setattr(self.module, files, digests)
+        base = f"http://127.0.0.1:{self.server.server_port}/official/"
+        self.module.FASHION_ADDRESSES = [base + "fashion-mnist/"]
+        self.module.OMNIGLOT_ADDRESSES = [base + "omniglot/"]
+        for name in ("cifar10", "cifar100"):
+            self.module.CIFAR_ADDRESSES = [base + name + "/"]
+            self.assertEqual(self.run_script(name)[0], 0)
+        self.assertEqual(self.run_script("fashion-mnist", "omniglot")[0], 0)
+        for path, content in contents.items():
+            self.assertEqual((self.folder / path).read_bytes(), content)
+        self.server.files["/official/omniglot/images_background.zip"] = b"other"
+        (self.folder / "omniglot/images_background.zip").unlink()
+        code, _, err = self.run_script("omniglot")
+        self.assertEqual(code, 3)
+        self.assertIn("wrong content: MD5", err)
+        self.assertEqual(list((self.folder / "omniglot").glob("*background*")), [])
+
+    def test_continues_a_large_file_from_the_byte_where_it_broke(self):
+        content = bytes(range(256)) * 20000  # several pieces
+        self.module.CIFAR10_FILES = {"cifar-10-binary.tar.gz": hashlib.md5(content).hexdigest()}
+        self.module.CIFAR_ADDRESSES = [f"http://127.0.0.1:{self.server.server_port}/"]
+        self.server.files["/cifar-10-binary.tar.gz"] = content
+        for broken in (1500000, 2000000):
+            self.server.break_after = broken
+            code, _, err = self.run_script("cifar10")
+            self.assertEqual(code, 3)
+            self.assertIn("run again to continue", err)
+        self.assertEqual(self.run_script("cifar10")[0], 0)
+        self.assertEqual([request[1] for request in self.server.requests], [None, "bytes=1500000-", "bytes=3500000-"])
+        self.assertEqual((self.folder / "cifar10/cifar-10-binary.tar.gz").read_bytes(), content)
+        self.assertEqual(list((self.folder / "cifar10").iterdir()), [self.folder / "cifar10/cifar-10-binary.tar.gz"])
+
+    def test_starts_over_when_the_begun_file_is_of_another_content(self):
+        content = b"right" * 1000
+        self.module.CIFAR10_FILES = {"cifar-10-binary.tar.gz": hashlib.md5(content).hexdigest()}
+        self.module.CIFAR_ADDRESSES = [f"http://127.0.0.1:{self.server.server_port}/"]
+        self.server.files["/cifar-10-binary.tar.gz"] = content
+        (self.folder / "cifar10").mkdir()
+        (self.folder / "cifar10/cifar-10-binary.tar.gz.part").write_bytes(b"wrong" * 10)
+        self.assertEqual(self.run_script("cifar10")[0], 0)
+        self.assertEqual([request[1] for request in self.server.requests], ["bytes=50-", None])
+
+    def test_a_complete_begun_file_is_accepted_without_more_bytes(self):
+        content = b"right" * 1000
+        self.module.CIFAR10_FILES = {"cifar-10-binary.tar.gz": hashlib.md5(content).hexdigest()}
+        self.module.CIFAR_ADDRESSES = [f"http://127.0.0.1:{self.server.server_port}/"]
+        self.server.files["/cifar-10-binary.tar.gz"] = content
+        (self.folder / "cifar10").mkdir()
+        (self.folder / "cifar10/cifar-10-binary.tar.gz.part").write_bytes(content)  # the server answers 416
+        self.assertEqual(self.run_script("cifar10")[0], 0)
+        self.assertEqual((self.folder / "cifar10/cifar-10-binary.tar.gz").read_bytes(), content)
+
+    def test_a_set_that_needs_an_account_says_how_to_get_it(self):
+        code, _, err = self.run_script("imagenet32")
+        self.assertEqual(code, 3)
+        for text in ("make an account at https://image-net.org/login", "Imagenet32_train_npz.zip", "val_data.npz",
+                     str(self.folder / "imagenet32")):
+            self.assertIn(text, err)
+        for name in self.module.IMAGENET32_FILES:
+            place = self.folder / "imagenet32" / ("Imagenet32_val_npz" if "val" in name else "Imagenet32_train_npz")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(b"")
+        self.assertEqual(self.run_script("imagenet32")[0], 0)
+        self.assertEqual(self.server.requests, [])
+
+    def test_series_without_a_published_digest_are_checked_by_their_shape(self):
+        self.module.SERIES_SHAPES = {"EigenWorms_TRAIN.ts": (2, 2, 3, 2)}
+        good = b"@data\n1,2,3:4,5,6:a\n1,2,3:4,5,6:b\n"
+
+        def serve(content):
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("EigenWorms_TRAIN.ts", content)
+            self.server.files["/EigenWorms.zip"] = buffer.getvalue()
+
+        for wrong, message in ((good[:-14], "1 series of 1 classes, expected 2 of 2"),
+                               (good.replace(b"5,6:b", b"5:b"), "series 2 is not 2 channels of 3 steps"),
+                               (good.replace(b"1,2", b"1,x"), "not a .ts file of numbers")):
+            serve(wrong)
+            self.assertIn(message, self.run_script("eigenworms")[2])
+        serve(good)
+        self.assertEqual(self.run_script("eigenworms")[0], 0)
+        self.assertEqual((self.folder / "timeseries/EigenWorms_TRAIN.ts").read_bytes(), good)
+
+    def test_optdigits_and_mnist_count_when_they_are_there_in_another_wrapping(self):
+        self.module.OPTDIGITS_FILES = {"optdigits.tra": hashlib.sha256(b"1,2").hexdigest()}
+        (self.folder / "optdigits").mkdir()
+        (self.folder / "optdigits/optdigits.tra.gz").write_bytes(gzip.compress(b"1,2"))
+        (self.folder / "mnist").mkdir()
+        (self.folder / "mnist/labels").write_bytes(self.labels)
+        self.assertEqual(self.run_script("optdigits", "mnist")[0], 0)
+        self.assertEqual(self.server.requests, [])
+
+    def test_a_mirror_is_tried_first_and_the_official_address_after_it(self):
+        base = f"http://127.0.0.1:{self.server.server_port}/copy"
+        self.server.files["/copy/mnist/labels.gz"] = gzip.compress(self.labels)
+        self.server.files["/copy/timeseries/ACSF1_TRAIN.ts.gz"] = gzip.compress(SERIES)
+        self.assertEqual(self.run_script("--mirror", base, "mnist", "acsf1")[0], 0)
+        self.assertEqual([path for path, _ in self.server.requests],
+                         ["/copy/mnist/labels.gz", "/copy/timeseries/ACSF1_TRAIN.ts.gz"])
+        (self.folder / "timeseries/ACSF1_TRAIN.ts.gz").unlink()
+        del self.server.files["/copy/timeseries/ACSF1_TRAIN.ts.gz"]
+        self.assertEqual(self.run_script("--mirror", base, "acsf1")[0], 0)
+        self.assertEqual(self.server.requests[-1][0], "/ACSF1.zip")
+
+    def test_unknown_names_are_wrong_usage(self):
+        with self.assertRaises(SystemExit) as raised:
+            self.run_script("cifar")
+        self.assertEqual(raised.exception.code, 2)
 
     def test_continues_a_broken_download(self):
         self.server.break_after = 100

@@ -2,7 +2,7 @@
 /// Batches of series as tensors.
 
 #include "solvent/core/tensor.h"
-#include "solvent/experiments/common/sequence_data.h"
+#include "solvent/experiments/common/data/sequence_data.h"
 
 namespace solvent::experiments {
 

@@ -1,4 +1,4 @@
-#include "solvent/experiments/common/batch_tensors.h"
+#include "solvent/experiments/common/data/batch_tensors.h"
 
 #include <vector>
 

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "solvent/experiments/common/sequence_data.h"
+#include "solvent/experiments/common/data/sequence_data.h"
 
 namespace solvent::experiments {
 

@@ -1,4 +1,4 @@
-#include "solvent/experiments/common/sequence_data.h"
+#include "solvent/experiments/common/data/sequence_data.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "solvent/experiments/common/sampler.h"
+#include "solvent/experiments/common/data/sampler.h"
 
 #include <algorithm>
 #include <numeric>
