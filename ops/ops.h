@@ -2,11 +2,14 @@
 /// All operations.
 
 #include "solvent/autodiff/basis.h"
+#include "solvent/ops/distributions.h"
+#include "solvent/ops/einsum.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/factor.h"
 #include "solvent/ops/gru.h"
 #include "solvent/ops/index.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/logistic_mixture.h"
 #include "solvent/ops/loss.h"
 #include "solvent/ops/matrix_functions.h"
 #include "solvent/ops/matrix_parts.h"

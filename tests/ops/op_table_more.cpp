@@ -610,7 +610,7 @@ std::vector<OpCase> vector_norm_cases() {
 std::vector<OpCase> more_cases() {
   std::vector<OpCase> cases;
   for (auto& family : {pointwise_cases(), binary_cases(), gate_cases(), sort_cases(), matrix_cases(), running_cases(),
-                       vector_norm_cases()})
+                       vector_norm_cases(), einsum_cases(), distribution_cases()})
     cases.insert(cases.end(), family.begin(), family.end());
   return cases;
 }
