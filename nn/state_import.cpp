@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "solvent/core/io/npy.h"
+#include "solvent/core/io/npz.h"
 #include "solvent/core/io/safetensors.h"
 #include "solvent/nn/gru.h"
 #include "solvent/ops/elementwise.h"
@@ -195,11 +196,12 @@ StateDict ImportRules::apply(StateDict state) const {
 StateDict read_state_dict(const std::string& path) {
   const std::filesystem::path file(path);
   if (file.extension() == ".safetensors") return load_safetensors(path).tensors;
+  if (file.extension() == ".npz") return load_npz(path);
   if (file.extension() == ".npy") return {{file.stem().string(), load_npy(path)}};
-  throw ValueError(
-      fmt::format("[read_state_dict] got '{}'; expected a .safetensors or .npy file. A PyTorch .pt file is a Python "
-                  "pickle: convert it with safetensors.torch.save_file(model.state_dict(), path).",
-                  path));
+  throw ValueError(fmt::format(
+      "[read_state_dict] got '{}'; expected a .safetensors, .npz or .npy file. A PyTorch .pt file is a Python "
+      "pickle: convert it with safetensors.torch.save_file(model.state_dict(), path).",
+      path));
 }
 
 LoadReport compare_import(const Module& module, const StateDict& state, const ImportRules& rules,

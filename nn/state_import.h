@@ -70,7 +70,7 @@ struct ImportOptions {
   bool cast = false;            ///< convert between float32 and float64; otherwise another dtype is a mismatch
 };
 
-/// Tensors of a `.safetensors` file, or of one `.npy` file under its name without ending.
+/// Tensors of a `.safetensors` or `.npz` file, or of one `.npy` file under its name without ending.
 /// @throws IoError; ValueError for other endings
 SOLVENT_API StateDict read_state_dict(const std::string& path);
 

@@ -5,10 +5,12 @@
 
 #include <unistd.h>
 
+#include "solvent/core/io/atomic_file.h"
 #include "solvent/core/io/npy.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
+#include "solvent/tests/support/zip_writer.h"
 
 namespace solvent::nn {
 namespace {
@@ -136,6 +138,11 @@ TEST_CASE("state_import: files by their ending; dtypes are not changed silently"
   save_npy((folder / "weight.npy").string(), ones({2, 3}, float64));
   CHECK_ERROR(StateDictError, import_file(layer, (folder / "weight.npy").string()),
               "got float64(2, 3), expected float32(2, 3) (ImportOptions::cast converts)");
+  save_npy((folder / "weight.npy").string(), full({2, 3}, 4));
+  const std::string array = read_file((folder / "weight.npy").string());
+  write_file_atomically((folder / "model.npz").string(), tests::zip_bytes({{.name = "weight.npy", .content = array}}));
+  CHECK(import_file(layer, (folder / "model.npz").string()).ok());
+  CHECK(identical(layer.weight, full({2, 3}, 4)));
   CHECK_ERROR(ValueError, read_state_dict("model.pt"), "model.pt", "safetensors.torch.save_file");
   CHECK_ERROR(IoError, read_state_dict((folder / "none.safetensors").string()), "No such file");
   std::filesystem::remove_all(folder);
