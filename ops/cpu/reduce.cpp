@@ -221,6 +221,14 @@ TensorVec cross_entropy_mean_grad(std::span<Tensor> inputs, const Attrs*) {
     const auto* labels = dense<std::int64_t>(inputs[1]);
     Tensor y = engine::take_or_empty(x, shape, dtype_of<T>);
     if (shape.product() == 0) return y;
+    if (constexpr std::int64_t kShort = 64; shape[1] <= kShort) {  // one exponential per element
+      T* out = engine::mutable_ptr<T>(y);
+      const T share = T{1} / static_cast<T>(shape[0]);
+      softmax<T>(logits, out, shape[0], shape[1]);
+      binary<T>(BinaryFn::mul, out, 1, &share, 0, out, shape.product());
+      for (std::int64_t row = 0; row < shape[0]; ++row) out[row * shape[1] + labels[row]] -= share;
+      return y;
+    }
     Tensor lse = engine::empty({shape[0]}, dtype_of<T>, y.device());
     logsumexp<T>(logits, engine::mutable_ptr<T>(lse), shape[0], shape[1]);
     const T weight = T{1} / static_cast<T>(shape[0]);

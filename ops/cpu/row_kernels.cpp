@@ -286,9 +286,42 @@ void log_softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std:
   if (stream) hwy::FlushStream();
 }
 
+/// Rows of at most one vector; returns the first row it left to the general code (whole vectors are loaded, so not the last
+/// rows of the block). The logarithms of kGroup rows are taken together.
+template <class T>
+std::size_t logsumexp_short_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::size_t cols) {
+  const hn::ScalableTag<T> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto mask = hn::FirstN(d, cols);
+  const auto low = hn::Set(d, -std::numeric_limits<T>::infinity());
+  constexpr std::size_t kGroup = 64;
+  HWY_ALIGN T largest[kGroup];
+  HWY_ALIGN T sum[kGroup] = {};
+  std::size_t r = begin;
+  while (r < end && r * cols + lanes <= end * cols) {
+    std::size_t n = 0;
+    for (; n < kGroup && r + n < end && (r + n) * cols + lanes <= end * cols; ++n) {
+      const auto v = hn::IfThenElse(mask, hn::LoadU(d, x + (r + n) * cols), low);
+      const auto most = hn::MaxOfLanes(d, v);
+      const auto terms = exp_bounded_above(d, hn::IfThenElseZero(mask, hn::Sub(v, most)));
+      largest[n] = hn::GetLane(most);
+      sum[n] = hn::GetLane(hn::SumOfLanes(d, hn::IfThenElseZero(mask, terms)));
+    }
+    for (std::size_t i = 0; i < n; i += lanes) {
+      const auto value = hn::Add(hn::Load(d, largest + i), HWY_NAMESPACE::log(d, hn::Load(d, sum + i)));
+      store_first(d, value, y + r + i, std::min(lanes, n - i));
+    }
+    for (std::size_t i = 0; i < n; ++i)
+      if (!std::isfinite(largest[i])) y[r + i] = logsumexp_row(d, x + (r + i) * cols, cols);
+    r += n;
+  }
+  return r;
+}
+
 template <class T>
 void logsumexp_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::size_t cols) noexcept {
   const hn::ScalableTag<T> d;
+  if (cols <= hn::Lanes(d)) begin = logsumexp_short_rows(x, y, begin, end, cols);
   for (std::size_t r = begin; r < end; ++r) y[r] = logsumexp_row(d, x + r * cols, cols);
 }
 
