@@ -11,7 +11,6 @@
 #include "solvent/nn/para_gru.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/linalg.h"
-#include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn::detail {
@@ -40,12 +39,6 @@ void check_cell_input(const char* op, const Tensor& x, std::int64_t width) {
 }
 
 bool plain_on_cpu(const Tensor& t) { return !engine::is_boxed(t) && t.device() == cpu_device; }
-
-Tensor diagonal_of(const Tensor& matrix) {
-  return sum(matrix * eye(matrix.size(-1), {matrix.dtype(), matrix.device()}), {-1});
-}
-
-Tensor embed_diagonal(const Tensor& v) { return unsqueeze(v, -1) * eye(v.size(-1), {v.dtype(), v.device()}); }
 
 Tensor scale_rows(const Tensor& v, const Tensor& w, Part part) {
   return (part == Part::matrices ? unsqueeze(v, -1) : v) * w;

@@ -21,10 +21,6 @@ void check_cell_rows(const char* op, const Tensor& h, std::int64_t n, const Tens
 void check_cell_input(const char* op, const Tensor& x, std::int64_t width);
 /// True if a raw CPU kernel may read `t`: no transform is differentiating it.
 bool plain_on_cpu(const Tensor& t);
-/// Diagonal (n) of a matrix (n, n), differentiable.
-Tensor diagonal_of(const Tensor& matrix);
-/// diag(v) (N, n, n) of rows v (N, n).
-Tensor embed_diagonal(const Tensor& v);
 
 /// What a formula with scaled rows of weights is evaluated for.
 enum class Part : std::uint8_t { matrices, diagonals };

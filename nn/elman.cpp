@@ -8,6 +8,7 @@
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
@@ -94,8 +95,8 @@ StepJacobian ElmanCell::jacobian_diagonal(const Tensor& h, const Tensor& x, cons
 
 StepJacobian ElmanCell::jacobian_diagonal_projected(const Tensor& h, const Tensor& xw, const Tensors& theta) {
   Tensor next = step_projected(h, xw, theta);
-  Tensor diagonal = (1.0 - square(next)) * detail::diagonal_of(theta[kWHh]);
-  return {std::move(next), std::move(diagonal)};
+  Tensor slopes = 1.0 - square(next);
+  return {std::move(next), std::move(slopes) * diagonal(theta[kWHh])};
 }
 
 void ElmanCell::visit(Visitor& visitor) {

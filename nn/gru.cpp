@@ -12,6 +12,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/gru.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 
@@ -243,7 +244,6 @@ StepJacobian GruCell::jacobian_diagonal_projected(const Tensor& h, const Tensor&
   const Gates g = gates_of(h, xw, theta, n);
   const Slopes s = slopes_of(g, h);
   const Tensors w = split(theta[kWHh], {n, n, n}, 0);
-  const auto diagonal = [](const Tensor& m) { return detail::diagonal_of(m); };
   return {next_state(g, h), g.z + s.z * diagonal(w[1]) + s.n * diagonal(w[2]) + s.r * diagonal(w[0])};
 }
 

@@ -10,6 +10,7 @@
 
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/random.h"
 #include "solvent/ops/shape_ops.h"
 
@@ -62,13 +63,8 @@ void orthonormalise_columns(std::vector<double>& a, std::size_t rows, std::size_
 
 /// Mirrors the part below the diagonal of the slices (..., k, k) of `x` and scales their diagonal.
 Tensor symmetric(const Tensor& x, double diagonal_factor) {
-  const std::int64_t k = x.size(-1);
-  std::vector<double> lower(static_cast<std::size_t>(k * k), 0.0);
-  for (std::int64_t i = 0; i < k; ++i)
-    for (std::int64_t j = 0; j < i; ++j) lower[static_cast<std::size_t>(i * k + j)] = 1.0;
-  const TensorOptions like{x.dtype(), x.device()};
-  const Tensor below = x * cast(from_vector(lower, {k, k}, x.device()), x.dtype());
-  return below + mT(below) + x * (eye(k, like) * diagonal_factor);
+  const Tensor below = tril(x, -1);
+  return below + mT(below) + diag_embed(diagonal(x)) * diagonal_factor;
 }
 
 void check_slices(const char* op, const Shape& shape, double variance) {

@@ -8,6 +8,7 @@
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
@@ -80,11 +81,11 @@ Diagonals diagonals_of(const Parts& r, const Tensors& theta) {
   const Slopes s = slopes_of(r);
   Diagonals d;
   d.zz = 1.0 - r.d2;
-  d.zy = s.v2 * detail::diagonal_of(v[1]) + s.vz * detail::diagonal_of(v[2]);
-  d.yz = s.vy * detail::diagonal_of(v_y) * d.zz;
+  d.zy = s.v2 * diagonal(v[1]) + s.vz * diagonal(v[2]);
+  d.yz = s.vy * diagonal(v_y) * d.zz;
   // Entry i of the diagonal of V_y diag(a) V is sum_j a_j V_y[i, j] V[j, i].
   const auto product = [&](const Tensor& a, const Tensor& w) { return matmul(a, mT(v_y * mT(w))); };
-  d.yy = (1.0 - r.d1) + s.v1 * detail::diagonal_of(v[0]) + s.vy * (product(s.v2, v[1]) + product(s.vz, v[2]));
+  d.yy = (1.0 - r.d1) + s.v1 * diagonal(v[0]) + s.vy * (product(s.v2, v[1]) + product(s.vz, v[2]));
   return d;
 }
 
@@ -151,9 +152,9 @@ StepJacobian LemCell::jacobian_projected(const Tensor& s, const Tensor& xw, cons
   const auto rows = [](const Tensor& a, const Tensor& w) { return detail::scale_rows(a, w, detail::Part::matrices); };
   const Tensor keep_z = 1.0 - r.d2;
   const Tensor zy = rows(slope.v2, v[1]) + rows(slope.vz, v[2]);
-  const Tensor yy = detail::embed_diagonal(1.0 - r.d1) + rows(slope.v1, v[0]) + rows(slope.vy, matmul(v_y, zy));
+  const Tensor yy = diag_embed(1.0 - r.d1) + rows(slope.v1, v[0]) + rows(slope.vy, matmul(v_y, zy));
   const Tensor yz = rows(slope.vy, v_y * unsqueeze(keep_z, -2));
-  return {r.next(), concat({concat({yy, yz}, -1), concat({zy, detail::embed_diagonal(keep_z)}, -1)}, -2)};
+  return {r.next(), concat({concat({yy, yz}, -1), concat({zy, diag_embed(keep_z)}, -1)}, -2)};
 }
 
 StepJacobian LemCell::jacobian_diagonal_projected(const Tensor& s, const Tensor& xw, const Tensors& theta, double dt) {

@@ -8,6 +8,7 @@
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/linalg.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
@@ -57,7 +58,7 @@ Partials partials_of(const Gates& g, const Tensors& theta, detail::Part part) {
   const std::int64_t n = g.i.size(1);
   Tensors u = split(theta[kWHh], {n, n, n, n}, 0);
   if (part == detail::Part::diagonals)
-    for (Tensor& w : u) w = detail::diagonal_of(w);
+    for (Tensor& w : u) w = diagonal(w);
   const auto rows = [part](const Tensor& v, const Tensor& w) { return detail::scale_rows(v, w, part); };
   Partials p;
   p.cc = g.f;
@@ -137,9 +138,7 @@ Tensor LstmCell::step_projected(const Tensor& s, const Tensor& xw, const Tensors
 StepJacobian LstmCell::jacobian_projected(const Tensor& s, const Tensor& xw, const Tensors& theta) {
   const Gates g = gates_of("LstmCell::jacobian", s, xw, theta);
   const Partials p = partials_of(g, theta, detail::Part::matrices);
-  return {
-      g.next(),
-      concat({concat({p.hh, detail::embed_diagonal(p.hc)}, -1), concat({p.ch, detail::embed_diagonal(p.cc)}, -1)}, -2)};
+  return {g.next(), concat({concat({p.hh, diag_embed(p.hc)}, -1), concat({p.ch, diag_embed(p.cc)}, -1)}, -2)};
 }
 
 StepJacobian LstmCell::jacobian_diagonal_projected(const Tensor& s, const Tensor& xw, const Tensors& theta) {

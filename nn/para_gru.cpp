@@ -5,6 +5,7 @@
 #include "solvent/core/error.h"
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
@@ -89,7 +90,7 @@ StepJacobian ParaGruCell::jacobian_diagonal_projected(const Tensor& h, const Ten
 
 StepJacobian ParaGruCell::jacobian_projected(const Tensor& h, const Tensor& u, const Tensors& theta) {
   StepJacobian j = jacobian_diagonal_projected(h, u, theta);
-  return {std::move(j.value), detail::embed_diagonal(j.jacobian)};
+  return {std::move(j.value), diag_embed(j.jacobian)};
 }
 
 void ParaGruCell::visit(Visitor& visitor) {

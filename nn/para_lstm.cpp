@@ -5,6 +5,7 @@
 #include "solvent/core/error.h"
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
 
 namespace solvent::nn {
@@ -115,7 +116,7 @@ StepJacobian ParaLstmCell::jacobian_diagonal_projected(const Tensor& s, const Te
 StepJacobian ParaLstmCell::jacobian_projected(const Tensor& s, const Tensor& u, const Tensors& theta) {
   const Gates r = gates_of("ParaLstmCell::jacobian", s, u, theta);
   Tensors m = blocks_of(r);
-  for (Tensor& t : m) t = detail::embed_diagonal(t);
+  for (Tensor& t : m) t = diag_embed(t);
   return {r.next(), concat({concat({m[0], m[1]}, -1), concat({m[2], m[3]}, -1)}, -2)};
 }
 

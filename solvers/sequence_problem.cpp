@@ -3,6 +3,7 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/index.h"
+#include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/scan.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/sequence.h"
@@ -102,11 +103,9 @@ CellJacobian SequenceProblem::blocks(const Tensor& h, const Tensor& x) const {
     return cj;
   }
   CellJacobian cj = dense(h, x);
-  // Entry (a C + i, b C + i) of the matrix: the diagonal over the two channel axes.
-  const Tensor split_axes =
-      permute(reshape(std::move(cj.jacobian), {h.size(0), k, channels, k, channels}), {0, 1, 3, 2, 4});
-  const Tensor flat = reshape(split_axes, {h.size(0), k, k, channels * channels});
-  cj.jacobian = permute(slice(flat, 3, 0, channels * channels, channels + 1), {0, 3, 1, 2});
+  // Entry (a C + i, b C + i) of the matrix: the diagonal over the two channel axes, (N, k, C, k, C) -> (N, k, k, C).
+  const Tensor split_axes = reshape(std::move(cj.jacobian), {h.size(0), k, channels, k, channels});
+  cj.jacobian = permute(diagonal(split_axes, 0, 2, 4), {0, 3, 1, 2});
   return cj;
 }
 
@@ -123,11 +122,10 @@ CellJacobian SequenceProblem::linearize(const Tensor& hs, JacobianKind kind) con
     cj = cell_.jacobian_diagonal(h, x, theta_);
   } else if (cell_.channelwise) {
     cj = blocks(h, x);  // (N, C, k, k): entry (a, a) of every block, component by component
-    const Tensor entries = slice(reshape(std::move(cj.jacobian), {t_ * b_, n_ / k, k * k}), 2, 0, k * k, k + 1);
-    cj.jacobian = reshape(transpose(entries, 1, 2), {t_ * b_, n_});
+    cj.jacobian = reshape(transpose(diagonal(std::move(cj.jacobian)), 1, 2), {t_ * b_, n_});
   } else {
-    cj = dense(h, x);  // row i, column i: every (n + 1)-th entry
-    cj.jacobian = slice(reshape(std::move(cj.jacobian), {t_ * b_, n_ * n_}), 1, 0, n_ * n_, n_ + 1);
+    cj = dense(h, x);
+    cj.jacobian = diagonal(std::move(cj.jacobian));
   }
   return {unflatten(std::move(cj.value), t_, b_), unflatten(std::move(cj.jacobian), t_, b_)};
 }
