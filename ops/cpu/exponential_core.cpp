@@ -30,7 +30,8 @@
 #include "hwy/highway.h"
 #include "solvent/core/engine/gemm.h"
 #include "solvent/ops/cpu/exponential_kernels.h"
-#include "solvent/ops/cpu/lu.h"
+#include "solvent/ops/cpu/factor_kernels.h"
+#include "solvent/ops/cpu/row_loops-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
@@ -118,8 +119,8 @@ struct PlainOps {
   void subtract_product(const T* a, const T* b, T* c) const {
     engine::gemm<T>(false, false, n, n, n, T(-1), a, n, b, n, T(1), c, n);
   }
-  void factor(T* d) const { lu_factor(d, n, pivots); }
-  void substitute(const T* d, T* y) const { lu_substitute(d, n, pivots, y, n); }
+  void factor(T* d) const { (void)factor_kernels(T{}).lu(d, n, pivots); }
+  void substitute(const T* d, T* y) const { factor_kernels(T{}).lu_solve(d, n, pivots, y, n); }
 };
 
 /// Lanes<T> matrices, element by element beside each other.
@@ -365,8 +366,7 @@ double log2_norm_of_power(const T* x, std::int64_t n, int count, T* v, T* w) {
   std::fill(v, v + n, T(1));
   for (int step = 0; step < count; ++step) {
     std::fill(w, w + n, T(0));
-    for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t j = 0; j < n; ++j) w[j] += v[i] * std::abs(x[i * n + j]);
+    for (std::int64_t i = 0; i < n; ++i) add_magnitudes(n, v[i], x + i * n, w);
     std::swap(v, w);
   }
   return std::log2(static_cast<double>(*std::max_element(v, v + n)));
@@ -376,8 +376,9 @@ double log2_norm_of_power(const T* x, std::int64_t n, int count, T* v, T* w) {
 /// after which its norm is at most theta. At least 0, at most `most`.
 template <class T>
 int refined_halvings(const Buffers<T>& b, std::int64_t n, int most, double norm, double theta) {
-  const double fourth = std::pow(column_norm(b.x4, n, 1), 0.25);
-  const double sixth = std::pow(column_norm(b.x6, n, 1), 1.0 / 6.0);
+  const auto norm_of = [&](const T* x) { return std::exp2(log2_norm_of_power(x, n, 1, b.one, b.two)); };
+  const double fourth = std::pow(norm_of(b.x4), 0.25);
+  const double sixth = std::pow(norm_of(b.x6), 1.0 / 6.0);
   const double size = std::max(fourth, sixth);
   int halvings = size > 0.0 ? most + static_cast<int>(std::ceil(std::log2(size / theta))) : 0;
   halvings = std::clamp(halvings, 0, most);

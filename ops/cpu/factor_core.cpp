@@ -1,6 +1,6 @@
-// Cholesky, triangular systems and QR of one row-major matrix.
+// Cholesky, LU, triangular systems and QR of one row-major matrix.
 //
-// All three are blocked: inside a block (or panel of columns) vector loops over rows, everything else by GEMM, so large
+// All are blocked: inside a block (or panel of columns) vector loops over rows, everything else by GEMM, so large
 // matrices run at its speed and on its threads. The sequence of operations depends on sizes only: the same bits for any
 // number of threads, alone or inside a batch. Nothing here allocates or throws.
 // Own code instead of LAPACK: OpenBLAS's results depend on its number of threads, calls on small matrices cost more than
@@ -129,6 +129,69 @@ void cholesky_lanes(T* a, std::int64_t n, std::int64_t count, std::int64_t* fail
       for (std::int64_t j = 0; j < n; ++j) a[(lane * n + i) * n + j] = j <= i ? work[(i * n + j) * N + lane] : T(0);
 }
 
+// --- LU with partial pivoting, right-looking -------------------------------------------------------------------------------------
+
+// Factors rows [j0, n) of columns [j0, j1), swapping whole rows. Returns the column of a zero pivot or -1.
+template <class T>
+std::int64_t factor_panel(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t* pivots) {
+  for (std::int64_t j = j0; j < j1; ++j) {
+    std::int64_t p = j;
+    for (std::int64_t i = j + 1; i < n; ++i)
+      if (std::abs(a[i * n + j]) > std::abs(a[p * n + j])) p = i;
+    pivots[j] = p;
+    if (p != j) std::swap_ranges(a + j * n, a + (j + 1) * n, a + p * n);
+    const T pivot = a[j * n + j];
+    if (pivot == T(0)) return j;
+    for (std::int64_t i = j + 1; i < n; ++i) {
+      T* row = a + i * n;
+      const T factor = row[j] /= pivot;
+      const T* top = a + j * n;
+      add_row(j1 - j - 1, -factor, top + j + 1, row + j + 1);
+    }
+  }
+  return -1;
+}
+
+template <class T>
+std::int64_t lu_one(T* a, std::int64_t n, std::int64_t* pivots) {
+  for (std::int64_t j0 = 0; j0 < n; j0 += kFactorBlock) {
+    const std::int64_t j1 = std::min(j0 + kFactorBlock, n);
+    if (const std::int64_t zero = factor_panel(a, n, j0, j1, pivots); zero >= 0) return zero;
+    if (j1 == n) break;
+    // U12 = L11^-1 A12, then A22 -= L21 U12.
+    for (std::int64_t i = j0 + 1; i < j1; ++i)
+      for (std::int64_t j = j0; j < i; ++j) add_row(n - j1, -a[i * n + j], a + j * n + j1, a + i * n + j1);
+    engine::gemm<T>(false, false, n - j1, n - j1, j1 - j0, T(-1), a + j1 * n + j0, n, a + j0 * n + j1, n, T(1),
+                    a + j1 * n + j1, n);
+  }
+  return -1;
+}
+
+template <class T>
+void lu_solve_one(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, std::int64_t k) {
+  for (std::int64_t i = 0; i < n; ++i)
+    if (pivots[i] != i) std::swap_ranges(x + i * k, x + (i + 1) * k, x + pivots[i] * k);
+  const auto subtract = [&](std::int64_t i, std::int64_t j) {  // row i -= lu[i, j] * row j
+    add_row(k, -lu[i * n + j], x + j * k, x + i * k);
+  };
+  for (std::int64_t i0 = 0; i0 < n; i0 += kFactorBlock) {
+    const std::int64_t i1 = std::min(i0 + kFactorBlock, n);
+    if (i0 > 0) engine::gemm<T>(false, false, i1 - i0, k, i0, T(-1), lu + i0 * n, n, x, k, T(1), x + i0 * k, k);
+    for (std::int64_t i = i0 + 1; i < i1; ++i)
+      for (std::int64_t j = i0; j < i; ++j) subtract(i, j);
+  }
+  for (std::int64_t i1 = n; i1 > 0;) {
+    const std::int64_t i0 = (i1 - 1) / kFactorBlock * kFactorBlock;
+    if (i1 < n)
+      engine::gemm<T>(false, false, i1 - i0, k, n - i1, T(-1), lu + i0 * n + i1, n, x + i1 * k, k, T(1), x + i0 * k, k);
+    for (std::int64_t i = i1 - 1; i >= i0; --i) {
+      for (std::int64_t j = i + 1; j < i1; ++j) subtract(i, j);
+      divide_row(k, lu[i * n + i], x + i * k);
+    }
+    i1 = i0;
+  }
+}
+
 // --- triangular systems -------------------------------------------------------------------------------------------------------
 
 // Rows [i0, i1) of x in the order of substitution; rows outside are already eliminated.
@@ -146,8 +209,7 @@ void substitute_block(const T* a, std::int64_t n, std::int64_t i0, std::int64_t 
       for (std::int64_t j = first; j < last; ++j) add_row(k, -a[i * n + j], x + j * k, row);
     }
     if (unit) continue;
-    const T pivot = a[i * n + i];
-    for (std::int64_t c = 0; c < k; ++c) row[c] /= pivot;
+    divide_row(k, a[i * n + i], row);
   }
 }
 
@@ -249,7 +311,8 @@ void qr_one(T* a, std::int64_t m, std::int64_t n, T* q, T* r, T* work) {
 
 template <class T>
 const FactorKernels<T>& kernels() {
-  static const FactorKernels<T> table{cholesky_one<T>, lanes<T>(), cholesky_lanes<T>, triangular_one<T>, qr_one<T>};
+  static const FactorKernels<T> table{cholesky_one<T>, lanes<T>(),        cholesky_lanes<T>, lu_one<T>,
+                                      lu_solve_one<T>, triangular_one<T>, qr_one<T>};
   return table;
 }
 

@@ -37,6 +37,10 @@ struct FactorKernels {
   /// The same for 1 to `lanes` matrices one after the other in memory, side by side in the lanes of vectors; reads both
   /// triangles of a symmetric matrix. work: n n lanes
   void (*cholesky_lanes)(T* a, std::int64_t n, std::int64_t count, std::int64_t* failed, T* work);
+  /// a (n, n) <- L and U of rows exchanged as in `pivots` (n); returns the column of a pivot that is 0, or -1.
+  std::int64_t (*lu)(T* a, std::int64_t n, std::int64_t* pivots);
+  /// x (n, k) <- a^-1 x from what `lu` left.
+  void (*lu_solve)(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, std::int64_t k);
   /// x (n, k) <- a^-1 x; returns the first zero on the diagonal or -1.
   std::int64_t (*triangular_solve)(const T* a, std::int64_t n, bool upper, bool unit, T* x, std::int64_t k);
   /// a (m, n), m >= n, is destroyed; q (m, n), r (n, n). work: qr_work(m, n)

@@ -23,41 +23,59 @@ HWY_INLINE std::int64_t lanes() {
   return static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
 }
 
+/// Calls body(tag, i) for whole vectors, then for 16-byte ones, then for single elements, covering [0, n): short rows do
+/// not end in long scalar tails.
+template <class T, class Body>
+HWY_INLINE void for_pieces(std::int64_t n, const Body& body) {
+  const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, 16 / sizeof(T)> quarter;
+  const hn::CappedTag<T, 1> one;
+  const std::int64_t N = lanes<T>();
+  const std::int64_t Q = static_cast<std::int64_t>(hn::Lanes(quarter));
+  std::int64_t i = 0;
+  for (; i + N <= n; i += N) body(d, i);
+  for (; i + Q <= n; i += Q) body(quarter, i);
+  for (; i < n; ++i) body(one, i);
+}
+
 /// y += f * x
 template <class T>
 HWY_INLINE void add_row(std::int64_t n, T f, const T* HWY_RESTRICT x, T* HWY_RESTRICT y) {
-  const hn::ScalableTag<T> d;
-  const std::int64_t N = lanes<T>();
-  const auto factor = hn::Set(d, f);
-  std::int64_t i = 0;
-  for (; i + N <= n; i += N) hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
-  for (; i < n; ++i) y[i] += f * x[i];
+  for_pieces<T>(n, [=](auto d, std::int64_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(d, f), hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  });
+}
+
+/// y += f * |x|
+template <class T>
+HWY_INLINE void add_magnitudes(std::int64_t n, T f, const T* HWY_RESTRICT x, T* HWY_RESTRICT y) {
+  for_pieces<T>(n, [=](auto d, std::int64_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(d, f), hn::Abs(hn::LoadU(d, x + i)), hn::LoadU(d, y + i)), d, y + i);
+  });
 }
 
 /// y += f * x + g * z
 template <class T>
 HWY_INLINE void add_rows(std::int64_t n, T f, const T* HWY_RESTRICT x, T g, const T* HWY_RESTRICT z,
                          T* HWY_RESTRICT y) {
-  const hn::ScalableTag<T> d;
-  const std::int64_t N = lanes<T>();
-  const auto vf = hn::Set(d, f);
-  const auto vg = hn::Set(d, g);
-  std::int64_t i = 0;
-  for (; i + N <= n; i += N) {
-    const auto sum = hn::MulAdd(vf, hn::LoadU(d, x + i), hn::LoadU(d, y + i));
-    hn::StoreU(hn::MulAdd(vg, hn::LoadU(d, z + i), sum), d, y + i);
-  }
-  for (; i < n; ++i) y[i] += f * x[i] + g * z[i];
+  for_pieces<T>(n, [=](auto d, std::int64_t i) HWY_ATTR {
+    const auto sum = hn::MulAdd(hn::Set(d, f), hn::LoadU(d, x + i), hn::LoadU(d, y + i));
+    hn::StoreU(hn::MulAdd(hn::Set(d, g), hn::LoadU(d, z + i), sum), d, y + i);
+  });
+}
+
+/// x /= f
+template <class T>
+HWY_INLINE void divide_row(std::int64_t n, T f, T* x) {
+  for_pieces<T>(
+      n, [=](auto d, std::int64_t i) HWY_ATTR { hn::StoreU(hn::Div(hn::LoadU(d, x + i), hn::Set(d, f)), d, x + i); });
 }
 
 /// x *= f
 template <class T>
 HWY_INLINE void scale_row(std::int64_t n, T f, T* x) {
-  const hn::ScalableTag<T> d;
-  const std::int64_t N = lanes<T>();
-  std::int64_t i = 0;
-  for (; i + N <= n; i += N) hn::StoreU(hn::Mul(hn::Set(d, f), hn::LoadU(d, x + i)), d, x + i);
-  for (; i < n; ++i) x[i] *= f;
+  for_pieces<T>(
+      n, [=](auto d, std::int64_t i) HWY_ATTR { hn::StoreU(hn::Mul(hn::Set(d, f), hn::LoadU(d, x + i)), d, x + i); });
 }
 
 /// sum x_i y_i
@@ -74,6 +92,13 @@ HWY_INLINE T dot_rows(std::int64_t n, const T* x, const T* y) {
   }
   for (; i + N <= n; i += N) sum0 = hn::MulAdd(hn::LoadU(d, x + i), hn::LoadU(d, y + i), sum0);
   T sum = i == 0 ? T(0) : hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+  const hn::CappedTag<T, 16 / sizeof(T)> quarter;
+  const std::int64_t Q = static_cast<std::int64_t>(hn::Lanes(quarter));
+  if (i + Q <= n) {
+    auto rest = hn::Zero(quarter);
+    for (; i + Q <= n; i += Q) rest = hn::MulAdd(hn::LoadU(quarter, x + i), hn::LoadU(quarter, y + i), rest);
+    sum += hn::GetLane(hn::SumOfLanes(quarter, rest));
+  }
   for (; i < n; ++i) sum += x[i] * y[i];
   return sum;
 }
@@ -81,23 +106,14 @@ HWY_INLINE T dot_rows(std::int64_t n, const T* x, const T* y) {
 /// (x, y) <- (c x - s y, s x + c y)
 template <class T>
 HWY_INLINE void rotate_rows(std::int64_t n, T c, T s, T* HWY_RESTRICT x, T* HWY_RESTRICT y) {
-  const hn::ScalableTag<T> d;
-  const std::int64_t N = lanes<T>();
-  const auto vc = hn::Set(d, c);
-  const auto vs = hn::Set(d, s);
-  std::int64_t i = 0;
-  for (; i + N <= n; i += N) {
+  for_pieces<T>(n, [=](auto d, std::int64_t i) HWY_ATTR {
+    const auto vc = hn::Set(d, c);
+    const auto vs = hn::Set(d, s);
     const auto a = hn::LoadU(d, x + i);
     const auto b = hn::LoadU(d, y + i);
     hn::StoreU(hn::NegMulAdd(vs, b, hn::Mul(vc, a)), d, x + i);
     hn::StoreU(hn::MulAdd(vs, a, hn::Mul(vc, b)), d, y + i);
-  }
-  for (; i < n; ++i) {
-    const T a = x[i];
-    const T b = y[i];
-    x[i] = c * a - s * b;
-    y[i] = s * a + c * b;
-  }
+  });
 }
 
 /// x.x, y.y and x.y in one pass.

@@ -1,11 +1,8 @@
-// Linear systems on the CPU: blocked right-looking LU with partial pivoting on row-major matrices, then forward and back
-// substitution on all right-hand sides of a matrix together.
+// Linear systems and determinants on the CPU: LU of each matrix (factor_core.cpp), then forward and back substitution on
+// all its right-hand sides together.
 //
-// Work 2/3 n^3 + 2 n^2 k per matrix; for n > kBlock almost all of it in GEMM. Batches of matrices up to kBlock run one
-// matrix per task; larger matrices run one after the other, each with a threaded GEMM (never a GEMM inside a parallel
-// region). Either way each matrix is factored by the same sequence of operations, so bits do not depend on threads.
-// Own code instead of LAPACK: the systems of the solvers are many and small, right-hand sides are row-major, and the build
-// without BLAS needs it anyway.
+// Work 2/3 n^3 + 2 n^2 k per matrix. Small matrices run one per task, large ones one after the other, each with GEMMs on all
+// threads. Either way each matrix is factored by the same sequence of operations, so bits do not depend on threads.
 
 #include "solvent/ops/cpu/linalg_kernels.h"
 
@@ -16,92 +13,17 @@
 
 #include <fmt/format.h>
 
-#include "solvent/core/engine/gemm.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
-#include "solvent/ops/cpu/lu.h"
+#include "solvent/ops/cpu/factor_kernels.h"
 #include "solvent/ops/cpu/system_plan.h"
 
 namespace solvent::cpu {
 namespace {
 
-constexpr std::int64_t kBlock = 48;
-
-// Factors rows [j0, n) of columns [j0, j1), swapping whole rows. Returns the column of a zero pivot or -1.
-template <class T>
-std::int64_t factor_panel(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t* pivots) noexcept {
-  for (std::int64_t j = j0; j < j1; ++j) {
-    std::int64_t p = j;
-    for (std::int64_t i = j + 1; i < n; ++i)
-      if (std::abs(a[i * n + j]) > std::abs(a[p * n + j])) p = i;
-    pivots[j] = p;
-    if (p != j) std::swap_ranges(a + j * n, a + (j + 1) * n, a + p * n);
-    const T pivot = a[j * n + j];
-    if (pivot == T(0)) return j;
-    for (std::int64_t i = j + 1; i < n; ++i) {
-      T* row = a + i * n;
-      const T factor = row[j] /= pivot;
-      const T* top = a + j * n;
-      for (std::int64_t c = j + 1; c < j1; ++c) row[c] -= factor * top[c];
-    }
-  }
-  return -1;
-}
-
-}  // namespace
-
-template <class T>
-std::int64_t lu_factor(T* a, std::int64_t n, std::int64_t* pivots) noexcept {
-  for (std::int64_t j0 = 0; j0 < n; j0 += kBlock) {
-    const std::int64_t j1 = std::min(j0 + kBlock, n);
-    if (const std::int64_t zero = factor_panel(a, n, j0, j1, pivots); zero >= 0) return zero;
-    if (j1 == n) break;
-    // U12 = L11^-1 A12, then A22 -= L21 U12.
-    for (std::int64_t i = j0 + 1; i < j1; ++i)
-      for (std::int64_t j = j0; j < i; ++j) {
-        const T factor_ij = a[i * n + j];
-        for (std::int64_t c = j1; c < n; ++c) a[i * n + c] -= factor_ij * a[j * n + c];
-      }
-    engine::gemm<T>(false, false, n - j1, n - j1, j1 - j0, T(-1), a + j1 * n + j0, n, a + j0 * n + j1, n, T(1),
-                    a + j1 * n + j1, n);
-  }
-  return -1;
-}
-
-template <class T>
-void lu_substitute(const T* lu, std::int64_t n, const std::int64_t* pivots, T* x, std::int64_t k) noexcept {
-  for (std::int64_t i = 0; i < n; ++i)
-    if (pivots[i] != i) std::swap_ranges(x + i * k, x + (i + 1) * k, x + pivots[i] * k);
-  const auto subtract = [&](std::int64_t i, std::int64_t j) {  // row i -= lu[i, j] * row j
-    const T f = lu[i * n + j];
-    for (std::int64_t c = 0; c < k; ++c) x[i * k + c] -= f * x[j * k + c];
-  };
-  for (std::int64_t i0 = 0; i0 < n; i0 += kBlock) {
-    const std::int64_t i1 = std::min(i0 + kBlock, n);
-    if (i0 > 0) engine::gemm<T>(false, false, i1 - i0, k, i0, T(-1), lu + i0 * n, n, x, k, T(1), x + i0 * k, k);
-    for (std::int64_t i = i0 + 1; i < i1; ++i)
-      for (std::int64_t j = i0; j < i; ++j) subtract(i, j);
-  }
-  for (std::int64_t i1 = n; i1 > 0;) {
-    const std::int64_t i0 = (i1 - 1) / kBlock * kBlock;
-    if (i1 < n)
-      engine::gemm<T>(false, false, i1 - i0, k, n - i1, T(-1), lu + i0 * n + i1, n, x + i1 * k, k, T(1), x + i0 * k, k);
-    for (std::int64_t i = i1 - 1; i >= i0; --i) {
-      for (std::int64_t j = i + 1; j < i1; ++j) subtract(i, j);
-      const T pivot = lu[i * n + i];
-      for (std::int64_t c = 0; c < k; ++c) x[i * k + c] /= pivot;
-    }
-    i1 = i0;
-  }
-}
-
-template std::int64_t lu_factor(float*, std::int64_t, std::int64_t*) noexcept;
-template std::int64_t lu_factor(double*, std::int64_t, std::int64_t*) noexcept;
-template void lu_substitute(const float*, std::int64_t, const std::int64_t*, float*, std::int64_t) noexcept;
-template void lu_substitute(const double*, std::int64_t, const std::int64_t*, double*, std::int64_t) noexcept;
-
-namespace {
+// Up to this size a batch is split over the threads, one matrix per task; larger ones use all threads inside.
+constexpr std::int64_t kBatchedSize = 256;
 
 [[noreturn]] void throw_singular(const char* op, std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
   throw ValueError(
@@ -118,13 +40,14 @@ void run(const char* op, SystemPlan& plan, std::int64_t n) {
   T* x = engine::mutable_ptr<T>(plan.rhs);
   auto* pivot = engine::mutable_ptr<std::int64_t>(pivots);
   auto* failed = engine::mutable_ptr<std::int64_t>(failures);
+  const FactorKernels<T>& kernels = factor_kernels(T{});
   const auto solve_range = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      failed[i] = lu_factor(a + i * n * n, n, pivot + i * n);
-      if (failed[i] < 0) lu_substitute(a + i * n * n, n, pivot + i * n, x + i * n * plan.columns, plan.columns);
+      failed[i] = kernels.lu(a + i * n * n, n, pivot + i * n);
+      if (failed[i] < 0) kernels.lu_solve(a + i * n * n, n, pivot + i * n, x + i * n * plan.columns, plan.columns);
     }
   };
-  if (n <= kBlock) {
+  if (plan.count > 1 && n <= kBatchedSize) {
     const std::int64_t flops = n * n * n + 2 * n * n * plan.columns;
     parallel_for(plan.count, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(flops, 1)), solve_range);
   } else {
@@ -139,11 +62,12 @@ template <class T>
 void determinants(T* a, std::int64_t n, std::int64_t count, T* det, T* sign, T* log_abs) {
   Tensor pivots = engine::empty({count, n}, DType::int64);
   auto* pivot = engine::mutable_ptr<std::int64_t>(pivots);
+  const FactorKernels<T>& kernels = factor_kernels(T{});
   const auto range = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       T* lu = a + i * n * n;
       std::int64_t* p = pivot + i * n;
-      const bool singular = lu_factor(lu, n, p) >= 0;
+      const bool singular = kernels.lu(lu, n, p) >= 0;
       T product = singular ? T(0) : T(1);
       T s = product;
       T sum = singular ? -std::numeric_limits<T>::infinity() : T(0);
@@ -158,7 +82,7 @@ void determinants(T* a, std::int64_t n, std::int64_t count, T* det, T* sign, T* 
       if (log_abs != nullptr) log_abs[i] = sum;
     }
   };
-  if (n <= kBlock) {
+  if (count > 1 && n <= kBatchedSize) {
     parallel_for(count, std::max<std::int64_t>(1, (1 << 16) / std::max<std::int64_t>(n * n * n, 1)), range);
   } else {
     range(0, count);
