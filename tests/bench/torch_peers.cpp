@@ -98,6 +98,24 @@ Call matmul(const float* a_data, const float* b_data, std::int64_t batch, std::i
   return {[=] { compute(); }, [=] { return values(compute()); }};
 }
 
+Call matrices(const std::string& name, const float* a_data, std::int64_t batch, std::int64_t n) {
+  const torch::Tensor a = copy(a_data, {batch, n, n});
+  std::function<torch::Tensor()> compute;
+  if (name == "cholesky") compute = [=] { return at::linalg_cholesky(a); };
+  if (name == "slogdet") compute = [=] { return std::get<1>(at::linalg_slogdet(a)); };
+  if (name == "inverse") compute = [=] { return at::linalg_inv(a); };
+  if (name == "qr") compute = [=] { return std::get<0>(at::linalg_qr(a)); };
+  if (name == "eigh") compute = [=] { return std::get<0>(at::linalg_eigh(a)); };
+  if (name == "svd") compute = [=] { return std::get<1>(at::linalg_svd(a, false)); };
+  if (name == "expm") compute = [=] { return at::linalg_matrix_exp(a); };
+  if (!compute) return {};
+  const auto guarded = [compute] {
+    const torch::NoGradGuard guard;
+    return compute();
+  };
+  return {[=] { guarded(); }, [=] { return values(guarded()); }};
+}
+
 Call gru(const GruSizes& s, const float* xs_data, const float* h0_data, const float* w_ih, const float* w_hh,
          const float* b_ih, const float* b_hh, bool backward) {
   torch::nn::GRU layer(torch::nn::GRUOptions(s.input, s.hidden));
@@ -172,6 +190,7 @@ void set_threads(int) {}
 Call chain(bool, int, int, Mode) { return {}; }
 Call elementwise(const std::string&, const float*, const float*, std::int64_t, std::int64_t, bool) { return {}; }
 Call matmul(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t) { return {}; }
+Call matrices(const std::string&, const float*, std::int64_t, std::int64_t) { return {}; }
 Call gru(const GruSizes&, const float*, const float*, const float*, const float*, const float*, const float*, bool) {
   return {};
 }

@@ -32,6 +32,10 @@ Call elementwise(const std::string& name, const float* x, const float* y, std::i
 /// (batch, m, k) x (batch, k, n); batch 0: plain matrices.
 Call matmul(const float* a, const float* b, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n);
 
+/// "cholesky", "slogdet" (the logarithm), "inverse", "qr" (q), "eigh" (values), "svd" (values) or "expm" of matrices
+/// (batch, n, n); empty for other names.
+Call matrices(const std::string& name, const float* a, std::int64_t batch, std::int64_t n);
+
 struct GruSizes {
   std::int64_t t, b, input, hidden;
 };
