@@ -117,21 +117,10 @@ std::vector<OpCase> random_cases();        // op_table_reduce.cpp
 std::vector<OpCase> basis_cases();         // op_table_basis.cpp: autodiff's own ops and mechanism ops
 std::vector<OpCase> shape_cases();         // op_table_shape.cpp: shape_ops and index
 std::vector<OpCase> linalg_cases();        // op_table_linalg.cpp: linalg, scan, gru
-std::vector<OpCase> more_cases();          // op_table_more.cpp: sort, matrix_parts, compositions
-std::vector<OpCase> factor_cases();        // op_table_factor.cpp: factor, spectral
-std::vector<OpCase> elementwise_cases();   // op_table.cpp
-std::vector<OpCase> activation_cases();    // op_table.cpp
-std::vector<OpCase> reduce_cases();        // op_table_reduce.cpp
-std::vector<OpCase> loss_cases();          // op_table_reduce.cpp
-std::vector<OpCase> norm_cases();          // op_table_norm.cpp
-std::vector<OpCase> pool_cases();          // op_table_pool.cpp
-std::vector<OpCase> random_cases();        // op_table_reduce.cpp
-std::vector<OpCase> basis_cases();         // op_table_basis.cpp: autodiff's own ops and mechanism ops
-std::vector<OpCase> shape_cases();         // op_table_shape.cpp: shape_ops and index
-std::vector<OpCase> linalg_cases();        // op_table_linalg.cpp: linalg, scan, gru
 std::vector<OpCase> einsum_cases();        // op_table_einsum.cpp, part of more_cases
 std::vector<OpCase> distribution_cases();  // op_table_distributions.cpp, part of more_cases
 std::vector<OpCase> more_cases();          // op_table_more.cpp: sort, matrix_parts, compositions
+std::vector<OpCase> factor_cases();        // op_table_factor.cpp: factor, spectral
 
 /// All of them, in that order.
 const std::vector<OpCase>& op_table();
