@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws the curves of a run directory with matplotlib: one panel per unit in metrics.csv, one line per column.
+"""Draws the curves of a run directory with matplotlib: one panel per unit in metrics.csv, one line per column. A run
+without metrics.csv is read from metrics.jsonl, which has no units: one panel per column.
 
   experiments/plot.py RUN_DIR [RUN_DIR ...]      several runs share the panels
   experiments/plot.py RUN --columns loss,accuracy --log-y loss --smooth 0.05 --out figure.pdf
@@ -9,6 +10,7 @@ vector formats. Needs matplotlib (Debian: apt-get install python3-matplotlib).
 """
 import argparse
 import csv
+import json
 import math
 import pathlib
 import sys
@@ -27,6 +29,8 @@ def split_header(cell):
 def read_metrics(run):
     """{name: values}, {name: unit}; empty cells are NaN, an unfinished last line is left out."""
     path = run / "metrics.csv"
+    if not path.exists() and (run / "metrics.jsonl").exists():
+        return read_json_lines(run / "metrics.jsonl")
     try:
         text = path.read_text()
     except OSError as error:
@@ -45,6 +49,21 @@ def read_metrics(run):
             except ValueError as error:
                 raise PlotError(f'{path}:{number}: "{cell}" is not a number') from error
     return columns, dict(header)
+
+
+def read_json_lines(path):
+    """The same from one JSON object per line."""
+    text = path.read_text()
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
+        try:
+            rows.append({name: float(value) for name, value in json.loads(line).items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PlotError(f"{path}:{number}: not an object of numbers: {error}") from error
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if "step" not in names:
+        raise PlotError(f"{path} holds no rows yet")
+    return {name: [row.get(name, math.nan) for row in rows] for name in names}, dict.fromkeys(names, "")
 
 
 def smooth(values, weight):

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -78,6 +79,9 @@ class Canvas {
   Rectangle clip_;
   std::vector<float> pixels_;  // (height, width, 3)
 };
+
+/// 8-bit pixels (height, width, channels) as the bytes of a PNG file. @throws ValueError for a wrong size
+std::string encode_png(int width, int height, int channels, std::span<const std::uint8_t> pixels);
 
 /// Writes 8-bit pixels (height, width, channels) as PNG, atomically. @throws IoError; ValueError for a wrong size.
 void write_png(const std::filesystem::path& file, int width, int height, int channels,

@@ -14,6 +14,7 @@ enum class ExitCode : int {
   wrong_usage = 2,        ///< unknown option or key, wrong type or range, unreadable config file
   missing_data = 3,       ///< data or checkpoint absent, truncated or corrupt; the message says how to get it
   numerical_failure = 4,  ///< a solve failed or a loss became non-finite; the message names step and checkpoint
+  check_failed = 5,       ///< --check: a result is not within its tolerance
 };
 
 /// The command line or a config file asks for something that does not exist or is out of range.

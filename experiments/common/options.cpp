@@ -473,7 +473,9 @@ std::string Options::help(std::string_view summary) const {
     for (const auto& [key, value] : preset.values) values += fmt::format(" --{} {}", key, value);
     text += two_columns(preset.name, preset.help + ":" + (values.empty() ? " the defaults" : values));
   }
-  text += "\nexit codes: 0 done, 1 failed, 2 wrong usage, 3 missing or corrupt data, 4 numerical failure\n";
+  text +=
+      "\nexit codes: 0 done, 1 failed, 2 wrong usage, 3 missing or corrupt data, 4 numerical failure,\n"
+      "  5 --check failed\n";
   return text;
 }
 

@@ -21,8 +21,7 @@
 
 namespace solvent::experiments {
 
-void write_png(const std::filesystem::path& file, int width, int height, int channels,
-               std::span<const std::uint8_t> pixels) {
+std::string encode_png(int width, int height, int channels, std::span<const std::uint8_t> pixels) {
   const bool is_valid = width > 0 && height > 0 && channels >= 1 && channels <= 4;
   if (!is_valid || pixels.size() != static_cast<std::size_t>(width) * static_cast<std::size_t>(height) *
                                         static_cast<std::size_t>(channels)) {
@@ -36,9 +35,14 @@ void write_png(const std::filesystem::path& file, int width, int height, int cha
     static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<std::size_t>(size));
   };
   if (stbi_write_png_to_func(append, &encoded, width, height, channels, pixels.data(), width * channels) == 0) {
-    throw IoError(fmt::format("[write_png] cannot encode {}: not enough memory", file.string()));
+    throw IoError("[write_png] cannot encode the image: not enough memory");
   }
-  write_file_atomically(file.string(), encoded);
+  return encoded;
+}
+
+void write_png(const std::filesystem::path& file, int width, int height, int channels,
+               std::span<const std::uint8_t> pixels) {
+  write_file_atomically(file.string(), encode_png(width, height, channels, pixels));
 }
 
 }  // namespace solvent::experiments

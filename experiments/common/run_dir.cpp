@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <ctime>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <ostream>
 #include <system_error>
 
@@ -118,15 +120,28 @@ void Log::write_quietly(std::string_view text) {
 
 namespace {
 
-std::string header_of(const std::vector<MetricColumn>& columns) {
+bool is_json(const fs::path& file) { return file.extension() == ".jsonl"; }
+
+/// First line of the file; empty for JSON lines.
+std::string header_of(const std::vector<MetricColumn>& columns, bool json) {
   std::string header = "step";
   for (const MetricColumn& column : columns) {
-    if (column.name.find_first_of(",\n\"") != std::string::npos) {
-      throw ValueError(fmt::format("[metrics] column name \"{}\" contains a comma, quote or newline", column.name));
+    const bool is_bad = std::any_of(column.name.begin(), column.name.end(),
+                                    [](unsigned char c) { return c == ',' || c == '"' || c == '\\' || c < ' '; });
+    if (is_bad) {
+      throw ValueError(
+          fmt::format("[metrics] column name \"{}\" contains a comma, quote, backslash or newline", column.name));
     }
     header += "," + column.name + (column.unit.empty() ? "" : " [" + column.unit + "]");
   }
-  return header + "\n";
+  return json ? std::string() : header + "\n";
+}
+
+/// The step that a row starts with.
+std::optional<std::int64_t> step_of(std::string_view row) {
+  constexpr std::string_view kJsonStart = "{\"step\": ";
+  if (row.starts_with(kJsonStart)) row.remove_prefix(kJsonStart.size());
+  return parse_integer(row.substr(0, row.find_first_of(",}")));
 }
 
 [[noreturn]] void fail_writing(const fs::path& file, int error) {
@@ -153,11 +168,11 @@ std::string_view rows_until(std::string_view text, std::string_view header, std:
                     file.string(), text.substr(0, text.find('\n')), trim(header)));
   }
   std::size_t end = header.size();
-  for (std::int64_t line = 2; end < text.size(); ++line) {
+  for (std::int64_t line = header.empty() ? 1 : 2; end < text.size(); ++line) {
     const std::size_t newline = text.find('\n', end);
     if (newline == std::string_view::npos) break;  // the last write was cut short
     const std::string_view row = text.substr(end, newline - end);
-    const auto step = parse_integer(row.substr(0, row.find(',')));
+    const auto step = step_of(row);
     if (!step || *step <= kept_step) {
       throw IoError(fmt::format("[metrics] {}:{}: \"{}\" does not start with a step above {}", file.string(), line, row,
                                 kept_step));
@@ -172,14 +187,14 @@ std::string_view rows_until(std::string_view text, std::string_view header, std:
 }  // namespace
 
 MetricsWriter::MetricsWriter(fs::path file, std::vector<MetricColumn> columns)
-    : file_(std::move(file)), columns_(std::move(columns)) {
-  write_file_atomically(file_.string(), header_of(columns_));
+    : file_(std::move(file)), columns_(std::move(columns)), is_json_(is_json(file_)) {
+  write_file_atomically(file_.string(), header_of(columns_, is_json_));
   open();
 }
 
 MetricsWriter::MetricsWriter(fs::path file, std::vector<MetricColumn> columns, std::int64_t last_step)
-    : file_(std::move(file)), columns_(std::move(columns)) {
-  const std::string header = header_of(columns_);
+    : file_(std::move(file)), columns_(std::move(columns)), is_json_(is_json(file_)) {
+  const std::string header = header_of(columns_, is_json_);
   if (fs::exists(file_)) {
     const std::string text = read_file(file_.string());
     write_file_atomically(file_.string(), rows_until(text, header, last_step, file_, last_step_));
@@ -203,14 +218,24 @@ void MetricsWriter::append(std::int64_t step, std::span<const double> values) {
     throw ValueError(fmt::format("[metrics] got step {} with {} values; expected a step above {} with {} values", step,
                                  values.size(), last_step_, columns_.size()));
   }
-  std::string row = std::to_string(step);
-  for (const double value : values) {
-    row += ',';
-    if (!std::isnan(value)) row += format_exact(value);
-  }
-  row += '\n';
-  write_all(descriptor_, row, file_);
+  write_all(descriptor_, row_of(step, values), file_);
   last_step_ = step;
+}
+
+std::string MetricsWriter::row_of(std::int64_t step, std::span<const double> values) const {
+  std::string row = (is_json_ ? "{\"step\": " : "") + std::to_string(step);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double value = values[i];
+    if (is_json_) {
+      if (std::isnan(value)) continue;
+      const std::string text = format_exact(value);
+      row += fmt::format(", \"{}\": {}", columns_[i].name, std::isfinite(value) ? text : "\"" + text + "\"");
+    } else {
+      row += ',';
+      if (!std::isnan(value)) row += format_exact(value);
+    }
+  }
+  return row + (is_json_ ? "}\n" : "\n");
 }
 
 void MetricsWriter::sync() {

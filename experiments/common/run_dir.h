@@ -65,10 +65,12 @@ struct MetricColumn {
   std::string name, unit;  ///< header "loss [nat]"; without unit just "loss"
 };
 
-/// metrics.csv: one row per recorded step, flushed at once so that a killed run keeps its rows.
+/// One row per recorded step, written at once so that a killed run keeps its rows. The ending of the file decides:
+/// `.jsonl` has one JSON object per line (`{"step": 3, "loss": 0.5}`, without units; infinities as texts), every other is
+/// CSV with a header (`step,loss [nat]`).
 class MetricsWriter {
  public:
-  /// Starts a new file with the header `step,...`. @throws IoError
+  /// Starts a new file. @throws IoError; ValueError for a column name with a comma, quote, backslash or newline
   MetricsWriter(std::filesystem::path file, std::vector<MetricColumn> columns);
   /// Continues a file after `last_step`: later rows (written after the checkpoint that the run resumes from) and an
   /// incomplete last line are dropped. A missing file is started anew.
@@ -86,8 +88,10 @@ class MetricsWriter {
 
  private:
   void open();
+  [[nodiscard]] std::string row_of(std::int64_t step, std::span<const double> values) const;
   std::filesystem::path file_;
   std::vector<MetricColumn> columns_;
+  bool is_json_ = false;
   std::int64_t last_step_ = -1;
   int descriptor_ = -1;
 };

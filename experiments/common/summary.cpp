@@ -9,6 +9,7 @@
 
 #include "solvent/core/error.h"
 #include "solvent/core/io/atomic_file.h"
+#include "solvent/experiments/common/errors.h"
 #include "solvent/experiments/common/text.h"
 
 namespace solvent::experiments {
@@ -106,30 +107,86 @@ std::string Summary::to_json() const {
 
 void Summary::write(const std::filesystem::path& file) const { write_file_atomically(file.string(), to_json()); }
 
-std::vector<CheckResult> check_expected(const Summary& summary, const std::filesystem::path& expected_file) {
-  const Json expected = parse_file(expected_file);
+std::string Summary::json_of(const std::string& path) const {
+  const Json* node = state_->find(path);
+  if (!node) throw IoError(fmt::format("[summary] there is no \"{}\"", path));
+  return node->dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+namespace {
+
+/// Compares one value; false (and what was expected in `result`) if the entry is malformed.
+bool compare(const Json& entry, const Summary& summary, CheckResult& result) {
+  const auto is_number = [&](const char* key) { return entry.contains(key) && entry[key].is_number(); };
+  const bool present = summary.has(result.path);
+  result.found = present ? summary.json_of(result.path) : "";
+  if (!present) result.note = "not in summary.json";
+  if (entry.contains("is")) {
+    result.expectation = entry["is"].dump(-1, ' ', false, Json::error_handler_t::replace);
+    result.passed = present && result.found == result.expectation;
+    return entry["is"].is_primitive();
+  }
+  if (is_number("min") || is_number("max")) {
+    result.passed = present;
+    if (present) result.value = summary.number(result.path);
+    if (is_number("min")) {
+      result.expectation = ">= " + entry["min"].dump();
+      result.passed = result.passed && result.value >= entry["min"].get<double>();
+    }
+    if (is_number("max")) {
+      result.expectation += (result.expectation.empty() ? "<= " : " and <= ") + entry["max"].dump();
+      result.passed = result.passed && result.value <= entry["max"].get<double>();
+    }
+    return true;
+  }
+  if (!is_number("value") || !is_number("tolerance")) return false;
+  result.expected = entry["value"].get<double>();
+  result.tolerance = entry["tolerance"].get<double>();
+  if (entry.contains("relative") && entry["relative"] == true) result.tolerance *= std::abs(result.expected);
+  result.expectation = fmt::format("{} +- {}", format_short(result.expected), format_short(result.tolerance, 2));
+  if (present) {
+    result.value = summary.number(result.path);
+    result.passed = std::abs(result.value - result.expected) <= result.tolerance;  // false for NaN
+  }
+  return true;
+}
+
+const Json& find_section(const Json& root, const std::string& section, const std::filesystem::path& file) {
+  const Json* node = &root;
+  for (const std::string_view part : split(section, '/')) {
+    const auto found = node->is_object() ? node->find(std::string(part)) : node->end();
+    if (found == node->end()) {
+      std::vector<std::string> names;
+      if (node->is_object())
+        for (const auto& [name, value] : node->items()) names.push_back(name);
+      throw UsageError(
+          fmt::format("[check] {} has no numbers for \"{}\": \"{}\" is not one of {}. Use a preset that has "
+                      "some, or give another file with --expected.",
+                      file.string(), section, part, join(names, ", ")));
+    }
+    node = &*found;
+  }
+  return *node;
+}
+
+}  // namespace
+
+std::vector<CheckResult> check_expected(const Summary& summary, const std::filesystem::path& expected_file,
+                                        const std::string& section) {
+  const Json root = parse_file(expected_file);
+  const Json& expected = section.empty() ? root : find_section(root, section, expected_file);
   const auto malformed = [&](const std::string& path) {
-    return IoError(fmt::format("[check] {}: entry \"{}\" needs numbers \"value\" and \"tolerance\"",
-                               expected_file.string(), path));
+    return IoError(
+        fmt::format("[check] {}: entry \"{}\" needs numbers \"value\" and \"tolerance\", or \"min\", \"max\" or "
+                    "\"is\"",
+                    expected_file.string(), path));
   };
-  if (!expected.is_object()) throw malformed("");
+  if (!expected.is_object()) throw malformed(section);
   std::vector<CheckResult> results;
   for (const auto& [path, entry] : expected.items()) {
-    if (!entry.is_object() || !entry.contains("value") || !entry.contains("tolerance") || !entry["value"].is_number() ||
-        !entry["tolerance"].is_number()) {
-      throw malformed(path);
-    }
     CheckResult result;
     result.path = path;
-    result.expected = entry["value"].get<double>();
-    result.tolerance = entry["tolerance"].get<double>();
-    if (entry.contains("relative") && entry["relative"] == true) result.tolerance *= std::abs(result.expected);
-    if (summary.has(path)) {
-      result.value = summary.number(path);
-      result.passed = std::abs(result.value - result.expected) <= result.tolerance;  // false for NaN
-    } else {
-      result.note = "not in summary.json";
-    }
+    if (!entry.is_object() || !compare(entry, summary, result)) throw malformed(path);
     results.push_back(std::move(result));
   }
   return results;

@@ -40,6 +40,8 @@ class Summary {
   /// Number or truth value stored under `path`. @throws IoError if absent or of another kind.
   [[nodiscard]] double number(const std::string& path) const;
   [[nodiscard]] bool has(const std::string& path) const;
+  /// Any value stored under `path` as JSON text. @throws IoError if absent
+  [[nodiscard]] std::string json_of(const std::string& path) const;
 
   [[nodiscard]] std::string to_json() const;
   /// Atomically. @throws IoError
@@ -50,16 +52,26 @@ class Summary {
   std::unique_ptr<State> state_;
 };
 
-/// One number of `expected.json` compared with the run's.
+/// One entry of `expected.json` compared with the run's value.
 struct CheckResult {
   std::string path;
-  double value = 0, expected = 0, tolerance = 0;
+  double value = 0, expected = 0, tolerance = 0;  ///< of entries with "value"; `value` also of "min" and "max"
   bool passed = false;
-  std::string note;  ///< why a value is missing, else empty
+  std::string found;        ///< the run's value as text; empty if there is none
+  std::string expectation;  ///< "0.88 +- 0.03", ">= 0.5", "converged"
+  std::string note;         ///< why a value is missing, else empty
 };
 
-/// Compares with a file of the form `{"test.accuracy": {"value": 0.9, "tolerance": 0.02, "relative": false}}`.
-/// @throws IoError if the file is malformed.
-std::vector<CheckResult> check_expected(const Summary& summary, const std::filesystem::path& expected_file);
+/// Compares with a file of the form
+///
+///     {"test.accuracy": {"value": 0.9, "tolerance": 0.02},                 absolute
+///      "seconds": {"value": 40, "tolerance": 0.5, "relative": true},
+///      "solver.max_residual": {"max": 1e-4}, "train.accuracy": {"min": 0.6},
+///      "status": {"is": "converged"}, "parity.agrees": {"is": true}}
+///
+/// An entry may have a "why". With a `section` such as "classify/demo", the entries are those under "classify", "demo".
+/// @throws IoError if the file is malformed; UsageError if there is no such section, listing the ones there are
+std::vector<CheckResult> check_expected(const Summary& summary, const std::filesystem::path& expected_file,
+                                        const std::string& section = "");
 
 }  // namespace solvent::experiments

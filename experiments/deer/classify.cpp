@@ -18,6 +18,7 @@
 #include "solvent/experiments/common/interrupt.h"
 #include "solvent/experiments/common/plot.h"
 #include "solvent/experiments/common/progress.h"
+#include "solvent/experiments/common/recorder.h"
 #include "solvent/experiments/common/run_dir.h"
 #include "solvent/experiments/common/summary.h"
 #include "solvent/experiments/deer/classifier.h"
@@ -200,7 +201,7 @@ struct RunResult {
 
 RunResult train(const ClassifySettings& s, const DataSplits& data, Trainer& trainer, nn::CheckpointStore& store,
                 const RunDir& run, Log& log) {
-  MetricsWriter metrics(run.file("metrics.csv"), columns(), trainer.steps());
+  Recorder metrics(run, columns(), trainer.steps(), {.tensorboard = s.tensorboard});
   Progress progress(std::cerr, {.label = "classify",
                                 .total = s.steps,
                                 .first = trainer.steps(),
@@ -396,6 +397,8 @@ void describe(ClassifySettings& s, Options& o) {
   o.add("checkpoint-every", &s.checkpoint_every, "steps between checkpoints").min(1).unit("steps");
   o.add("threads", &s.threads, "CPU threads; 0 = all cores").min(0).transient();
   o.add("out", &s.out, "run directory to make; default runs/deer-classify-DATASET-TIME").transient();
+  o.add("tensorboard", &s.tensorboard, "also write event files for TensorBoard").transient();
+  describe(s.check, o);
   o.add_resume("resume", &s.resume, "continue the run in this directory, bit by bit as if it had not stopped");
   o.preset("smoke", "seconds, no download",
            {{"dataset", "orbits"},
@@ -444,6 +447,8 @@ void describe(ClassifySettings& s, Options& o) {
 
 ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
+  const Expectations expectations(s.check, "deer",
+                                  fmt::format("classify/{}/{}", preset_section(invocation.options), s.dataset));
   const DataSplits data = load(s);
   Trainer trainer(s, data, s.method);
   const RunDir run = open_run(s);
@@ -469,7 +474,8 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   }
   if (result.test.count == 0) result.test = trainer.evaluate(data.test);  // resumed after the last step
   const std::vector<Parity> parity = compare_methods(s, data, metrics.column("loss"), log);
-  summarize(s, data, trainer, result, metrics, parity).write(run.file("summary.json"));
+  const Summary summary = summarize(s, data, trainer, result, metrics, parity);
+  summary.write(run.file("summary.json"));
   plot(s, metrics, parity, run.file("training.png"));
   log.write(fmt::format("{} test accuracy {:.3f} ({} of {} series), loss {:.3f}, after {} steps in {:.0f} s", s.dataset,
                         result.test.accuracy,
@@ -477,7 +483,7 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
                         result.test.loss, trainer.steps(), result.seconds));
   log.write("run directory " + run.path().string());
   log.write("plot " + run.file("training.png").string());
-  return ExitCode::done;
+  return expectations.compare(summary, log);
 }
 
 }  // namespace solvent::experiments

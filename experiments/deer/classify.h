@@ -1,6 +1,7 @@
 #pragma once
 /// `deer classify`: trains the GRU classifier with the recurrence evaluated by a chosen method.
 
+#include "solvent/experiments/common/check.h"
 #include "solvent/experiments/common/program.h"
 
 namespace solvent::experiments {
@@ -20,6 +21,8 @@ struct ClassifySettings {
   std::int64_t eval_every = 100, checkpoint_every = 100, parity_steps = 50;
   std::int64_t seed = 0, threads = 0;
   std::string out, resume;
+  bool tensorboard = true;
+  CheckSettings check;
 };
 
 /// Adds the options of `settings`.

@@ -211,7 +211,7 @@ Panel state_panel(const Problem& p, const Tensor& exact) {
   return panel;
 }
 
-void summarize(const DemoSettings& s, const std::vector<Row>& rows, const std::filesystem::path& file) {
+Summary summarize(const DemoSettings& s, const std::vector<Row>& rows) {
   Summary summary;
   summary.set("problem.cell", s.cell);
   summary.set("problem.state_size", s.input_size);
@@ -229,7 +229,7 @@ void summarize(const DemoSettings& s, const std::vector<Row>& rows, const std::f
     summary.set(at + "max_deviation", r.deviation);
     summary.set(at + "status", to_string(r.solution.status));
   }
-  summary.write(file);
+  return summary;
 }
 
 }  // namespace
@@ -249,7 +249,10 @@ void describe(DemoSettings& s, Options& o) {
   o.add("repetitions", &s.repetitions, "timed runs after a warm-up; the median counts").min(1);
   o.group("output");
   o.add("out", &s.out, "run directory to make; default runs/deer-demo-TIME").transient();
+  describe(s.check, o);
   o.preset("smoke", "a second", {{"length", "300"}, {"batchsize", "2"}, {"repetitions", "1"}});
+  o.preset("quick", "some seconds", {{"length", "3000"}});
+  o.preset("paper", "the original's defaults", {{"inputsize", "2"}, {"batchsize", "16"}, {"length", "10000"}});
 }
 
 ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
@@ -261,6 +264,7 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
     s.methods.insert(s.methods.begin(), "steps");
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
   const DType dtype = s.dtype == "float32" ? float32 : float64;
+  const Expectations expectations(s.check, "deer", "demo/" + preset_section(invocation.options));
   const RunDir run = s.out.empty() ? RunDir::create("runs", "deer-demo") : RunDir::create_at(s.out);
   run.write("config.toml", invocation.options.to_toml());
   run.write("build.txt", build_info());
@@ -286,7 +290,8 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
       fmt::format("output range {:.3e}..{:.3e}; deviation is the largest difference from `steps`, residual that of "
                   "h_t = f(h_(t-1), x_t), computed apart from the solver",
                   min(exact).item(), max(exact).item()));
-  summarize(s, rows, run.file("summary.json"));
+  const Summary summary = summarize(s, rows);
+  summary.write(run.file("summary.json"));
   Figure figure{.title = fmt::format("{} with {} units, {} sequences of {} steps, {}", s.cell, s.input_size,
                                      s.batch_size, s.length, s.dtype),
                 .caption = fmt::format("CPU, {} threads; {}", num_threads(), invocation.command_line),
@@ -297,7 +302,8 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
   save_figure(figure, run.file("demo.png"));
   log.write("run directory " + run.path().string());
   log.write("plot " + run.file("demo.png").string());
-  return all_converged ? ExitCode::done : ExitCode::numerical_failure;
+  const ExitCode checked = expectations.compare(summary, log);
+  return all_converged ? checked : ExitCode::numerical_failure;
 }
 
 }  // namespace solvent::experiments

@@ -1,6 +1,7 @@
 #pragma once
 /// `deer demo`: evaluates one recurrence by every method, and prints times, iterations, residuals and deviations.
 
+#include "solvent/experiments/common/check.h"
 #include "solvent/experiments/common/program.h"
 
 namespace solvent::experiments {
@@ -13,6 +14,7 @@ struct DemoSettings {
   std::vector<std::string> methods = {"steps", "sequential", "jacobi", "quasi-deer", "deer", "shooting"};
   std::int64_t threads = 0, repetitions = 3;
   std::string out;
+  CheckSettings check;
 };
 
 void describe(DemoSettings& settings, Options& options);

@@ -3,6 +3,7 @@
 # usage: deer_cli.sh path/to/deer
 set -euo pipefail
 deer=$(realpath "$1")
+root=$(realpath "$(dirname "$0")/../..")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -50,6 +51,8 @@ expect 0 "agree to 1e-4" "$deer" classify "${options[@]}" --parity-steps 5 --out
 ! grep -q "DO NOT agree" out.txt || { cat out.txt; fail "losses differ between methods"; }
 grep -q '"accuracy"' whole/summary.json || fail "no accuracy in summary.json"
 [ -s whole/training.png ] || fail "no plot"
+[ "$(wc -l <whole/metrics.jsonl)" -eq 40 ] || fail "metrics.jsonl has not one line per step"
+ls whole/tensorboard/events.out.tfevents.* >/dev/null || fail "no event file"
 "$deer" classify "${options[@]}" --parity-steps 0 --out part >part.txt 2>&1 &
 pid=$!
 for _ in $(seq 600); do  # until some steps are done
@@ -72,4 +75,13 @@ cmp good part/checkpoint/$last || fail "parameters differ after a damaged checkp
 for file in part/checkpoint/*.safetensors; do head -c 1000 good >"$file"; done
 expect 3 "no checkpoint in" "$deer" classify --resume part
 expect 2 "nowhere" "$deer" classify --resume nowhere
+
+echo "- --check compares with expected.json; exit code 5 when a number is off"
+expected=$root/experiments/deer/expected.json
+expect 0 "21 of 21 numbers" "$deer" demo --preset smoke --out checked --check --expected "$expected"
+expect 0 "6 of 6 numbers" "$deer" classify --preset smoke --out checked-classify --check --expected "$expected"
+sed 's/"value": 4.08328/"value": 4.2/' "$expected" >wrong.json
+expect 5 "FAIL  final_loss" "$deer" classify --preset smoke --out off --check --expected wrong.json
+expect 2 "no numbers for" "$deer" classify --preset paper --out none --check --expected "$expected"
+[ ! -e none ] || fail "a run was started although its numbers are unknown"
 echo "all passed"

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kSteps = "90";
+constexpr const char* kSteps = "60";
 
 /// The program, which lies beside this one. Output goes to `log`.
 pid_t start(const fs::path& folder, const fs::path& log) {
@@ -64,21 +64,29 @@ bool has_unfinished_file(const fs::path& folder) {
   return false;
 }
 
-/// Runs with `kills` kills at times that are uniform over the duration of a run; checks each one's continuation.
+/// Where flushing costs nothing: a kill, unlike a power failure, does not tell disks from memory.
+fs::path fast_folder() { return ::access("/dev/shm", W_OK) == 0 ? fs::path("/dev/shm") : fs::temp_directory_path(); }
+
+/// Kills `kills` runs at times that are uniform over the duration of a run; checks each one's continuation.
 Counts kill_and_resume(int kills, std::uint64_t seed) {
-  const TemporaryDirectory dir;
-  fs::create_directory(dir / "whole");
-  const auto begin = std::chrono::steady_clock::now();
-  REQUIRE(wait_for(start(dir / "whole", dir / "log")) == 0);
-  const std::chrono::duration<double> duration = std::chrono::steady_clock::now() - begin;
+  const TemporaryDirectory dir(fast_folder());
+  std::chrono::duration<double> duration(1e9);
+  for (int i = 0; i < 3; ++i) {  // the shortest of three: a busy machine must not make the delays too long
+    fs::remove_all(dir / "whole");
+    fs::create_directory(dir / "whole");
+    const auto begin = std::chrono::steady_clock::now();
+    REQUIRE(wait_for(start(dir / "whole", dir / "log")) == 0);
+    duration = std::min(duration, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin));
+  }
   const std::string result = read_text(dir / "whole/result.safetensors"),
                     metrics = read_text(dir / "whole/metrics.csv");
   REQUIRE(result.size() > 1000);
 
   Counts counts;
   const solvent::Key key(seed);
-  for (int i = 0; i < kills; ++i) {
-    INFO("kill " << i << " of seed " << seed);
+  for (int i = 0; counts.killed < kills; ++i) {
+    REQUIRE(i < 10 * kills);  // nearly all runs would have ended before their kill
+    INFO("run " << i << " of seed " << seed);
     const fs::path folder = dir / "part";
     fs::remove_all(folder);
     fs::create_directory(folder);
@@ -89,7 +97,7 @@ Counts kill_and_resume(int kills, std::uint64_t seed) {
     REQUIRE((code == -SIGKILL || code == 0));
     counts.killed += code == -SIGKILL;
     counts.with_checkpoint += code == -SIGKILL && has_checkpoint(folder);
-    counts.during_checkpoint += has_unfinished_file(folder);
+    counts.during_checkpoint += code == -SIGKILL && has_unfinished_file(folder);
     const int resumed = wait_for(start(folder, dir / "log"));
     INFO(read_text(dir / "log"));
     REQUIRE(resumed == 0);
@@ -102,14 +110,12 @@ Counts kill_and_resume(int kills, std::uint64_t seed) {
 }  // namespace
 
 TEST_CASE("kill and resume: a killed run goes on to the bits of an uninterrupted one") {
-  const Counts counts = kill_and_resume(10, 1);
-  CHECK(counts.killed >= 5);
+  CHECK(kill_and_resume(10, 1).killed == 10);
 }
 
 TEST_CASE("kill and resume: 200 random moments", "[slow]") {
   const Counts counts = kill_and_resume(200, 2);
-  WARN(counts.killed << " of 200 runs were killed before their end, " << counts.with_checkpoint
-                     << " of them after the first checkpoint, " << counts.during_checkpoint << " while writing one");
-  CHECK(counts.killed >= 150);
-  CHECK(counts.with_checkpoint >= 50);
+  WARN(counts.with_checkpoint << " of 200 runs were killed after their first checkpoint, " << counts.during_checkpoint
+                              << " while writing one");
+  CHECK(counts.with_checkpoint >= 20);
 }
