@@ -125,8 +125,12 @@ void report(const OmniglotOptions& options, const std::string& name, std::size_t
 
 void add_tree(const fs::path& root, bool is_background, const OmniglotOptions& options, Collector& into) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    if (entry.is_regular_file() && entry.path().extension() == ".png") files.push_back(entry.path());
+  try {
+    for (const auto& entry : fs::recursive_directory_iterator(root)) {
+      if (entry.is_regular_file() && entry.path().extension() == ".png") files.push_back(entry.path());
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw DataError(fmt::format("[load_omniglot] {}: {}; check its permissions", root.string(), error.what()));
   }
   std::size_t done = 0;
   for (const fs::path& file : files) {
