@@ -21,7 +21,7 @@
 namespace solvent::cpu {
 namespace {
 
-constexpr std::int64_t kRadixLength = 256;    // below, counting digits costs more than comparing
+constexpr std::int64_t kRadixLength = 64;     // below, counting digits costs more than comparing
 constexpr std::int64_t kGrain = 1 << 14;      // elements per task
 constexpr std::int64_t kPartialFraction = 8;  // select first if at most 1 / 8 of a line is wanted
 
