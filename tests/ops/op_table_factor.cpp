@@ -366,7 +366,7 @@ OpCase svd_case() {
 OpCase matrix_function_case(bool phi) {
   OpCase c;
   c.name = phi ? "phi1" : "expm";
-  c.covers = {c.name, c.name + "_frechet"};
+  c.covers = {c.name, phi ? "phi1_frechet" : "expm_frechet"};
   c.tolerance_f32 = 1e-5;
   c.function = [phi](Tensors x) { return detail::one(phi ? phi1(std::move(x[0])) : expm(std::move(x[0]))); };
   c.reference = [phi](const Arrays& x) { return per_matrix(x, {phi ? naive_phi1 : naive_expm}); };
