@@ -29,5 +29,6 @@ OpList spectral_ops();         // spectral.cpp
 OpList scan_ops();             // scan.cpp
 OpList gru_ops();              // gru.cpp
 OpList matrix_function_ops();  // matrix_functions.cpp
+OpList conv_ops();             // conv.cpp
 
 }  // namespace solvent::detail

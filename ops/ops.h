@@ -2,6 +2,7 @@
 /// All operations.
 
 #include "solvent/autodiff/basis.h"
+#include "solvent/ops/conv.h"
 #include "solvent/ops/distributions.h"
 #include "solvent/ops/einsum.h"
 #include "solvent/ops/elementwise.h"

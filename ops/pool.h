@@ -3,19 +3,9 @@
 /// leading axes, so a batch of images is (N, C, H, W). Floating types; results have the same bits for any number of threads.
 
 #include "solvent/ops/reduce.h"
+#include "solvent/ops/size2d.h"
 
 namespace solvent {
-
-/// Extents along rows (height) and columns (width); one number means both.
-struct Size2d {
-  std::int64_t height = 0;  ///< along rows, axis -2
-  std::int64_t width = 0;   ///< along columns, axis -1
-
-  /// Square.
-  constexpr Size2d(std::int64_t both = 0) : height(both), width(both) {}     // NOLINT: implicit, the usual case
-  constexpr Size2d(std::int64_t h, std::int64_t w) : height(h), width(w) {}  ///< height, width
-  friend constexpr bool operator==(const Size2d&, const Size2d&) = default;
-};
 
 /// Windows of max_pool2d. The result has floor((extent + 2 padding - window) / stride) + 1 positions.
 struct MaxPoolOptions {

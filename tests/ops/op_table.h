@@ -109,6 +109,7 @@ struct OpCase {
 /// Entries by family; each is defined in the file named.
 std::vector<OpCase> elementwise_cases();   // op_table.cpp
 std::vector<OpCase> activation_cases();    // op_table.cpp
+std::vector<OpCase> conv_cases();          // op_table_conv.cpp
 std::vector<OpCase> reduce_cases();        // op_table_reduce.cpp
 std::vector<OpCase> loss_cases();          // op_table_reduce.cpp
 std::vector<OpCase> norm_cases();          // op_table_norm.cpp

@@ -122,7 +122,7 @@ const std::vector<OpCase>& op_table() {
     std::vector<OpCase> all;
     for (auto& family :
          {elementwise_cases(), activation_cases(), reduce_cases(), loss_cases(), random_cases(), pool_cases(),
-          norm_cases(), basis_cases(), shape_cases(), linalg_cases(), more_cases(), factor_cases()})
+          norm_cases(), basis_cases(), shape_cases(), linalg_cases(), more_cases(), factor_cases(), conv_cases()})
       all.insert(all.end(), family.begin(), family.end());
     return all;
   }();

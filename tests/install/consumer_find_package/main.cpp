@@ -58,6 +58,13 @@ bool solves() {
   return ok;
 }
 
+// Convolutions may come from another library (oneDNN), which the package has to bring along: a box filter over ones.
+bool convolves() {
+  const Tensor y = solvent::conv2d(solvent::ones({2, 8, 16, 16}), solvent::ones({8, 8, 3, 3}), {.padding = 1});
+  const Tensor inside = solvent::slice(solvent::slice(y, -1, 1, -1), -2, 1, -1);
+  return check("convolution", largest_difference(inside, solvent::full({1}, 72)), 0);
+}
+
 // Exceptions keep their type across the library's border.
 bool reports_errors() {
   try {
@@ -75,6 +82,7 @@ int main() {
   std::fputs(solvent::build_info().c_str(), stdout);
   bool ok = differentiates();
   ok = solves() && ok;  // every check runs, also after a failure
+  ok = convolves() && ok;
   ok = reports_errors() && ok;
   std::puts(ok ? "results are right" : "results are WRONG");
   return ok ? 0 : 1;

@@ -1,0 +1,71 @@
+// Convolutions on tensors: memory, empty sizes, and which implementation.
+
+#include "solvent/core/engine/view.h"
+#include "solvent/ops/cpu/conv_kernels.h"
+
+namespace solvent::cpu {
+namespace {
+
+// Nothing to add up: the result is 0 or has no elements.
+bool is_empty(const ConvShape& s) noexcept { return s.n == 0 || s.c == 0 || s.o == 0 || s.map() == 0; }
+
+bool try_onednn(DType dtype, ConvBackend backend) noexcept {
+  return dtype == DType::float32 && backend != ConvBackend::gemm && has_onednn();
+}
+
+}  // namespace
+
+Tensor conv(const Tensor& x, const Tensor& w, const ConvGeometry& g, ConvBackend backend) {
+  const ConvShape s{x.size(0), x.size(1), w.size(0), g};
+  const Shape shape{s.n, s.o, g.h.out, g.w.out};
+  if (is_empty(s)) return zeros(shape, {x.dtype(), x.device()});
+  const Tensor dense_x = engine::contiguous(x);
+  const Tensor dense_w = engine::contiguous(w);
+  Tensor y = engine::empty(shape, x.dtype(), x.device());
+  if (try_onednn(x.dtype(), backend) &&
+      conv_onednn(s, engine::ptr<float>(dense_x), engine::ptr<float>(dense_w), engine::mutable_ptr<float>(y)))
+    return y;
+  dispatch_float(x.dtype(), "conv", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    conv_gemm<T>(s, engine::ptr<T>(dense_x), engine::ptr<T>(dense_w), engine::mutable_ptr<T>(y));
+  });
+  return y;
+}
+
+Tensor conv_input_grad(const Tensor& g, const Tensor& w, const ConvGeometry& geometry, ConvBackend backend) {
+  const ConvShape s{g.size(0), w.size(1) * geometry.groups, w.size(0), geometry};
+  const Shape shape{s.n, s.c, geometry.h.in, geometry.w.in};
+  if (is_empty(s)) return zeros(shape, {g.dtype(), g.device()});
+  const Tensor dense_g = engine::contiguous(g);
+  const Tensor dense_w = engine::contiguous(w);
+  Tensor x = engine::empty(shape, g.dtype(), g.device());
+  if (try_onednn(g.dtype(), backend) &&
+      conv_input_grad_onednn(s, engine::ptr<float>(dense_g), engine::ptr<float>(dense_w),
+                             engine::mutable_ptr<float>(x)))
+    return x;
+  dispatch_float(g.dtype(), "conv_input_grad", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    conv_input_grad_gemm<T>(s, engine::ptr<T>(dense_g), engine::ptr<T>(dense_w), engine::mutable_ptr<T>(x));
+  });
+  return x;
+}
+
+Tensor conv_weight_grad(const Tensor& x, const Tensor& g, const ConvGeometry& geometry, ConvBackend backend) {
+  const ConvShape s{x.size(0), x.size(1), g.size(1), geometry};
+  const Shape shape{s.o, s.group_c(), geometry.h.kernel, geometry.w.kernel};
+  if (is_empty(s)) return zeros(shape, {x.dtype(), x.device()});
+  const Tensor dense_x = engine::contiguous(x);
+  const Tensor dense_g = engine::contiguous(g);
+  Tensor w = engine::empty(shape, x.dtype(), x.device());
+  if (try_onednn(x.dtype(), backend) &&
+      conv_weight_grad_onednn(s, engine::ptr<float>(dense_x), engine::ptr<float>(dense_g),
+                              engine::mutable_ptr<float>(w)))
+    return w;
+  dispatch_float(x.dtype(), "conv_weight_grad", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    conv_weight_grad_gemm<T>(s, engine::ptr<T>(dense_x), engine::ptr<T>(dense_g), engine::mutable_ptr<T>(w));
+  });
+  return w;
+}
+
+}  // namespace solvent::cpu
