@@ -11,7 +11,7 @@ namespace solvent::cpu {
 namespace {
 
 // Up to this size matrices go side by side into lanes (tests/bench/factor_bench.cpp).
-constexpr std::int64_t kSmallMatrix = 12;
+constexpr std::int64_t kSmallMatrix = 24;
 
 // Tangents that one call of a kernel carries: the working memory of a task should stay in cache.
 std::int64_t directions_at_once(std::int64_t n, std::int64_t directions) {

@@ -390,7 +390,7 @@ OpCase large_matrix_function_case(bool phi) {
   c.tolerance_f32 = 5e-5;
   c.samples = [](Key key, DType dtype) {
     Lists lists;
-    for (const double scale : {0.1, 0.5, 2.0}) lists.push_back({noise(key, lists.size(), {13, 13}, dtype) * scale});
+    for (const double scale : {0.1, 0.5, 2.0}) lists.push_back({noise(key, lists.size(), {25, 25}, dtype) * scale});
     return lists;
   };
   c.large = [](Key key, DType dtype) { return Tensors{noise(key, 0, {40, 30, 30}, dtype) * 0.3}; };
