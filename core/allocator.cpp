@@ -113,7 +113,9 @@ struct FreeBlock {
   std::size_t count;      // first block of a magazine in the global pool: blocks in it
 };
 
-constexpr int small_class(std::size_t bytes) { return bytes == 0 ? 0 : static_cast<int>((bytes - 1) / kAlignment); }
+[[maybe_unused]] constexpr int small_class(std::size_t bytes) {
+  return bytes == 0 ? 0 : static_cast<int>((bytes - 1) / kAlignment);
+}
 constexpr std::size_t small_size(int size_class) { return static_cast<std::size_t>(size_class + 1) * kAlignment; }
 // Blocks per magazine: about 32 KiB, so that two of them stay within L2 even for the largest class.
 constexpr std::uint32_t magazine_size(int size_class) {
@@ -577,7 +579,7 @@ void* take_after_end(int size_class) {
 
 // --- small blocks: fast paths ---------------------------------------------------------------------------------------
 
-inline void* take_small(int size_class) {
+[[maybe_unused]] inline void* take_small(int size_class) {
   Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
   FreeBlock* const block = m.head;
   if (!block) [[unlikely]]
@@ -587,7 +589,7 @@ inline void* take_small(int size_class) {
   return block;
 }
 
-inline void put_small(void* data, int size_class) noexcept {
+[[maybe_unused]] inline void put_small(void* data, int size_class) noexcept {
   Magazine& m = thread_cache.magazines[static_cast<std::size_t>(size_class)];
   const std::uint32_t room = m.get_room();
   if (room == 0) [[unlikely]]

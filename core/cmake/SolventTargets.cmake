@@ -23,6 +23,9 @@ if(SOLVENT_SANITIZE)
   list(JOIN SOLVENT_SANITIZE "," solvent_sanitizers)
   set(SOLVENT_SANITIZE_OPTIONS -fsanitize=${solvent_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
 endif()
+if(SOLVENT_BUILD_FUZZERS)
+  list(APPEND SOLVENT_SANITIZE_OPTIONS -fsanitize=fuzzer-no-link)
+endif()
 
 # Makes build/include/<link> a symbolic link to a source folder or file, so that "solvent/<folder>/x.h" is spelled the
 # same in tree and after installation, and only the headers of linked targets are visible.

@@ -163,12 +163,15 @@ class HeaderParser {
 };
 
 std::uint64_t checked_bytes(const detail::SequentialSource& file, const Shape& shape, DType dtype) {
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
-  std::uint64_t bytes = size_of(dtype);
-  for (const std::int64_t extent : shape)
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes))
+  // Zeros count as ones here, as in NumPy: strides are products of the other extents.
+  std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
+  bool is_empty = false;
+  for (const std::int64_t extent : shape) {
+    is_empty = is_empty || extent == 0;
+    if (extent != 0 && __builtin_mul_overflow(bytes, extent, &bytes))
       file.fail(fmt::format("claims shape {}, whose size overflows 64 bits", to_string(shape)));
-  return bytes;
+  }
+  return is_empty ? 0 : static_cast<std::uint64_t>(bytes);
 }
 
 // Fortran order is row-major order of the reversed axes.

@@ -28,6 +28,7 @@ using Json = nlohmann::json;
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
+constexpr int kMaxDepth = 4;
 constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kSupported = "Solvent reads F32, F64, I64, BOOL and U8";
 
@@ -61,7 +62,9 @@ Json parse_header(const detail::FileReader& file, const std::string& text) {
   // JSON parsers keep the last of equal keys; here that would hide a tensor.
   std::vector<std::set<std::string>> keys;
   std::string duplicate;
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    // Names, descriptions, lists: nothing is deeper. Visitors of the result recurse, so depth costs stack.
+    if (depth > kMaxDepth) file.fail("the header is nested too deeply; not a safetensors file");
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second && duplicate.empty())
@@ -95,20 +98,21 @@ Shape read_shape(const detail::FileReader& file, const std::string& name, const 
   if (value.size() > static_cast<std::size_t>(kMaxRank))
     file.fail(fmt::format("tensor '{}' has {} axes; Solvent supports at most {}", name, value.size(), kMaxRank));
   Shape shape;
-  bytes = element;
   for (const Json& extent : value) {
     if (!extent.is_number_unsigned() ||
         extent.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
       file.fail(fmt::format("tensor '{}' has an extent that is not a whole number of at least 0", name));
     shape.push_back(extent.get<std::int64_t>());
   }
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) {
-    bytes = 0;
-    return shape;
-  }
-  for (const std::int64_t extent : shape)
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes))
+  // Zeros count as ones here: strides are products of the other extents.
+  auto size = static_cast<std::int64_t>(element);
+  bool is_empty = false;
+  for (const std::int64_t extent : shape) {
+    is_empty = is_empty || extent == 0;
+    if (extent != 0 && __builtin_mul_overflow(size, extent, &size))
       file.fail(fmt::format("tensor '{}' has shape {}, whose size overflows 64 bits", name, to_string(shape)));
+  }
+  bytes = is_empty ? 0 : static_cast<std::uint64_t>(size);
   return shape;
 }
 

@@ -175,6 +175,7 @@ TEST_CASE("load_safetensors: damaged files are refused without allocating what t
       {safetensors_bytes("{" + entry("[1]", "[4,0]") + "}", four), "data_offsets [4, 0]"},
       {safetensors_bytes("{" + entry("[2]", "[0,4]") + "}", four), "has 4 bytes of data but F32 of shape (2,) needs 8"},
       {safetensors_bytes("{" + entry("[4294967296,4294967296,4]", "[0,4]") + "}", four), "overflows 64 bits"},
+      {safetensors_bytes("{" + entry("[0,4611686018427387904,8]", "[0,0]") + "}", ""), "overflows 64 bits"},
       {safetensors_bytes("{" + entry("[-1]", "[0,4]") + "}", four), "not a whole number"},
       {safetensors_bytes("{" + entry("[1.5]", "[0,4]") + "}", four), "not a whole number"},
       {safetensors_bytes("{" + entry("[18446744073709551615]", "[0,4]") + "}", four), "not a whole number"},
@@ -193,7 +194,9 @@ TEST_CASE("load_safetensors: damaged files are refused without allocating what t
       {safetensors_bytes("{" + entry("[4]", "[0,4]", "BOOL") + "}", std::string("\x01\x02\x00\x00", 4)),
        "other than 0 and 1"},
       {safetensors_bytes(std::string(200000, '['), ""), "does not start with '{'"},
-      {safetensors_bytes("{\"a\":" + std::string(200000, '['), ""), "not valid JSON"},
+      {safetensors_bytes("{\"a\":" + std::string(200000, '['), ""), "nested too deeply"},
+      {safetensors_bytes("{\"a\":{\"dtype\":" + std::string(200000, '[') + std::string(200000, ']') + "}}", ""),
+       "nested too deeply"},
   };
   for (const Case& c : cases) {
     put(path, c.bytes);
@@ -230,6 +233,8 @@ TEST_CASE("load_npy: damaged files are refused without allocating what they clai
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1073741824,), }", "1234"),
        "claims float32 of shape (1073741824,), 4294967296 bytes, but has 4"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }", ""), "overflows 64 bits"},
+      {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4611686018427387904, 8), }", ""),
+       "overflows 64 bits"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", ""), "not a whole number"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", ""), "not a whole number"},
       {npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", ""), "more than 8 axes"},
