@@ -50,4 +50,15 @@ Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w
 Call layer(const std::string& name, const float* x, const std::vector<std::int64_t>& shape,
            const std::vector<std::int64_t>& labels, bool backward);
 
+enum class TrainingModel { mlp, cnn, gru };
+struct TrainingOptions {
+  TrainingModel model = TrainingModel::mlp;
+  std::string optimizer;  ///< "sgd" (momentum 0.9) or "adam"
+  double rate = 0;
+};
+/// One training step of a model of training_bench.cpp, from our values of its parameters. The result is the loss before the
+/// step. In torch_training.cpp.
+Call training(const TrainingOptions& options, const std::vector<std::vector<float>>& parameters, const float* x,
+              const std::vector<std::int64_t>& x_shape, const std::vector<std::int64_t>& labels);
+
 }  // namespace solvent::bench::torch_peer
