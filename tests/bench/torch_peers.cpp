@@ -116,6 +116,21 @@ Call matrices(const std::string& name, const float* a_data, std::int64_t batch, 
   return {[=] { guarded(); }, [=] { return values(guarded()); }};
 }
 
+Call conv2d(const ConvSizes& s, ConvPart part, const float* x_data, const float* w_data, const float* g_data) {
+  const torch::Tensor x = copy(x_data, {s.n, s.c, s.h, s.w});
+  const torch::Tensor w = copy(w_data, {s.o, s.c, s.kh, s.kw});
+  const torch::Tensor g = copy(g_data, {s.n, s.o, s.h + 2 * s.pad_h - s.kh + 1, s.w + 2 * s.pad_w - s.kw + 1});
+  auto compute = [=] {
+    const torch::NoGradGuard guard;
+    if (part == ConvPart::forward) return torch::conv2d(x, w, {}, 1, {s.pad_h, s.pad_w});
+    const bool input = part == ConvPart::input_grad;
+    auto grads = at::convolution_backward(g, x, w, c10::nullopt, {1, 1}, {s.pad_h, s.pad_w}, {1, 1}, false, {0, 0}, 1,
+                                          {input, !input, false});
+    return input ? std::get<0>(grads) : std::get<1>(grads);
+  };
+  return {[=] { compute(); }, [=] { return values(compute()); }};
+}
+
 Call gru(const GruSizes& s, const float* xs_data, const float* h0_data, const float* w_ih, const float* w_hh,
          const float* b_ih, const float* b_hh, bool backward) {
   torch::nn::GRU layer(torch::nn::GRUOptions(s.input, s.hidden));
@@ -191,6 +206,7 @@ Call chain(bool, int, int, Mode) { return {}; }
 Call elementwise(const std::string&, const float*, const float*, std::int64_t, std::int64_t, bool) { return {}; }
 Call matmul(const float*, const float*, std::int64_t, std::int64_t, std::int64_t, std::int64_t) { return {}; }
 Call matrices(const std::string&, const float*, std::int64_t, std::int64_t) { return {}; }
+Call conv2d(const ConvSizes&, ConvPart, const float*, const float*, const float*) { return {}; }
 Call gru(const GruSizes&, const float*, const float*, const float*, const float*, const float*, const float*, bool) {
   return {};
 }

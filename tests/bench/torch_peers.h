@@ -36,6 +36,14 @@ Call matmul(const float* a, const float* b, std::int64_t batch, std::int64_t m, 
 /// (batch, n, n); empty for other names.
 Call matrices(const std::string& name, const float* a, std::int64_t batch, std::int64_t n);
 
+/// A convolution of stride 1: x (n, c, h, w), filters (o, c, kh, kw).
+struct ConvSizes {
+  std::int64_t n, c, o, h, w, kh, kw, pad_h, pad_w;
+};
+enum class ConvPart { forward, input_grad, weight_grad };
+/// One of the three for a result-like g.
+Call conv2d(const ConvSizes& sizes, ConvPart part, const float* x, const float* w, const float* g);
+
 struct GruSizes {
   std::int64_t t, b, input, hidden;
 };
