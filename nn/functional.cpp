@@ -43,40 +43,4 @@ void drop_values(Module& module) {
 
 }  // namespace detail
 
-void GradAccumulator::add(Tensors grads, double weight) {
-  if (count_ > 0 && grads.size() != sum_.size())
-    throw ShapeError(
-        fmt::format("[GradAccumulator] got {} gradients after {}; expected the same parameters every time.",
-                    grads.size(), sum_.size()));
-  if (weight != 1.0)
-    for (Tensor& g : grads) g = std::move(g) * weight;
-  if (count_ == 0) {
-    sum_ = std::move(grads);
-  } else {
-    for (std::size_t i = 0; i < grads.size(); ++i)
-      if (grads[i].shape() != sum_[i].shape())
-        throw ShapeError(
-            fmt::format("[GradAccumulator] gradient {} is a {} after a {}; expected the same parameters every "
-                        "time.",
-                        i, describe(grads[i]), describe(sum_[i])));
-    for (std::size_t i = 0; i < grads.size(); ++i) sum_[i] = std::move(sum_[i]) + std::move(grads[i]);
-  }
-  weight_ += weight;
-  ++count_;
-}
-
-Tensors GradAccumulator::take_mean() {
-  const double weight = weight_;
-  Tensors sum = take_sum();
-  for (Tensor& g : sum) g = std::move(g) / weight;
-  return sum;
-}
-
-Tensors GradAccumulator::take_sum() {
-  if (count_ == 0) throw ValueError("[GradAccumulator] nothing was added since the last take; call add first.");
-  count_ = 0;
-  weight_ = 0;
-  return std::exchange(sum_, {});
-}
-
 }  // namespace solvent::nn

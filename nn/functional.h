@@ -122,25 +122,4 @@ Tensor checkpoint(const M& module, const Tensor& x) {
   return std::move(checkpoint(module, detail::CallOnFirst{}, Tensors{x})[0]);
 }
 
-/// Sums gradients over micro-batches.
-///
-///     for (...) accumulator.add(nn::value_and_grad(model, loss).grads);
-///     optimizer.step(model, accumulator.take_mean());
-class SOLVENT_API GradAccumulator {
- public:
-  /// Adds `weight` times the gradients. @throws ShapeError if their number or shapes changed since the first call
-  void add(Tensors grads, double weight = 1.0);
-  /// Sum / sum of weights; resets. @throws ValueError if nothing was added
-  [[nodiscard]] Tensors take_mean();
-  /// Sum; resets. @throws ValueError if nothing was added
-  [[nodiscard]] Tensors take_sum();
-  /// How many times gradients were added since the last take.
-  [[nodiscard]] std::int64_t count() const noexcept { return count_; }
-
- private:
-  Tensors sum_;
-  double weight_ = 0;
-  std::int64_t count_ = 0;
-};
-
 }  // namespace solvent::nn

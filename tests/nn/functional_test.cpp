@@ -183,27 +183,5 @@ TEST_CASE("checkpoint without nn:: meets parameters as captures and says so", "[
   CHECK_FALSE(engine::is_boxed(model.layers[0].weight.value()));
 }
 
-TEST_CASE("GradAccumulator: mean and sum over micro-batches", "[nn]") {
-  Mlp model = small_mlp();
-  const Tensor x = normal(Key(2), {6, 3}, 0, 1, float64);
-  const auto gradients = [&](const Tensor& rows) {
-    return nn::value_and_grad(model, [&] { return mean(square(model(rows))); }).grads;
-  };
-  GradAccumulator accumulator;
-  accumulator.add(gradients(slice(x, 0, 0, 2)), 2);
-  accumulator.add(gradients(slice(x, 0, 2, 6)), 4);
-  CHECK(accumulator.count() == 2);
-  const Tensors mean_grads = accumulator.take_mean();
-  const Tensors expected = gradients(x);
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK_CLOSE(mean_grads[i], expected[i], 1e-15);
-
-  CHECK_ERROR(ValueError, accumulator.take_sum(), "[GradAccumulator]", "call add first");
-  accumulator.add({tensor({1, 2})});
-  CHECK_ERROR(ShapeError, accumulator.add({tensor({1, 2}), tensor({1})}), "[GradAccumulator]", "2 gradients after 1");
-  CHECK_ERROR(ShapeError, accumulator.add({tensor({1, 2, 3})}), "[GradAccumulator]", "(3,)", "(2,)");
-  accumulator.add({tensor({10, 20})});
-  CHECK(identical(accumulator.take_sum()[0], tensor({11, 22})));
-}
-
 }  // namespace
 }  // namespace solvent::nn
