@@ -81,7 +81,7 @@ std::vector<T> product_bits(int threads, bool trans_a, bool trans_b, std::int64_
 
 }  // namespace
 
-TEST_CASE("gemm: random small products with transposes, padded rows, alpha and beta") {
+TEST_CASE("gemm: random small products with transposes, padded rows, alpha and beta", "[gemm]") {
   Chooser choose(3);
   for (int trial = 0; trial < 600; ++trial) {
     const Sizes s{choose.integer(0, 1) == 1, choose.integer(0, 1) == 1, choose.integer(0, 20),
@@ -93,7 +93,7 @@ TEST_CASE("gemm: random small products with transposes, padded rows, alpha and b
   }
 }
 
-TEST_CASE("gemm: vectors, skinny, packed and split shapes") {
+TEST_CASE("gemm: vectors, skinny, packed and split shapes", "[gemm]") {
   Chooser choose(4);
   for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
                                                                         {1, 300, 70},
@@ -114,7 +114,7 @@ TEST_CASE("gemm: vectors, skinny, packed and split shapes") {
   }
 }
 
-TEST_CASE("gemm: k = 0 and alpha = 0 scale C and read nothing else") {
+TEST_CASE("gemm: k = 0 and alpha = 0 scale C and read nothing else", "[gemm]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> c{1, 2, nan, 3};
   engine::gemm<float>(false, false, 2, 2, 0, 1.0f, nullptr, 1, nullptr, 2, 0.0f, c.data(), 2);
@@ -126,7 +126,7 @@ TEST_CASE("gemm: k = 0 and alpha = 0 scale C and read nothing else") {
   engine::gemm<float>(false, false, 0, 2, 2, 1.0f, nullptr, 2, nullptr, 2, 0.0f, nullptr, 2);
 }
 
-TEST_CASE("gemm: NaN and infinity in the operands reach the result") {
+TEST_CASE("gemm: NaN and infinity in the operands reach the result", "[gemm]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> a(40 * 40, 0.0f);
   std::vector<float> b(40 * 40, 0.0f);
@@ -137,7 +137,7 @@ TEST_CASE("gemm: NaN and infinity in the operands reach the result") {
     for (int j = 0; j < 40; ++j) CHECK(std::isnan(c[static_cast<std::size_t>(i * 40 + j)]) == (i == 3));
 }
 
-TEST_CASE("gemm: the bits do not depend on the number of threads") {
+TEST_CASE("gemm: the bits do not depend on the number of threads", "[gemm][threads]") {
   for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{
            {200, 300, 400}, {619, 281, 300}, {3000, 16, 40}, {16, 3000, 40}, {24, 20, 20000}, {300, 300, 300}}) {
     for (const bool trans_a : {false, true}) {
@@ -151,7 +151,7 @@ TEST_CASE("gemm: the bits do not depend on the number of threads") {
   }
 }
 
-TEST_CASE("gemm_batched: equals one product after the other, shared operands included") {
+TEST_CASE("gemm_batched: equals one product after the other, shared operands included", "[gemm]") {
   Chooser choose(5);
   for (int trial = 0; trial < 120; ++trial) {
     const std::int64_t m = choose.integer(1, 40);
@@ -183,7 +183,7 @@ TEST_CASE("gemm_batched: equals one product after the other, shared operands inc
   }
 }
 
-TEST_CASE("gemm: may be called inside a parallel region") {
+TEST_CASE("gemm: may be called inside a parallel region", "[gemm]") {
   const std::int64_t n = 150;
   Chooser choose(6);
   const auto a = random_values<float>(choose, n * n);
