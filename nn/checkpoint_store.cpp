@@ -38,7 +38,6 @@ constexpr int kMaxDepth = 16;
 struct FileSum {
   std::uint64_t bytes = 0;
   std::uint32_t crc = 0;
-  friend bool operator==(const FileSum&, const FileSum&) = default;
 };
 
 FileSum sum_of(const std::string& path) {
