@@ -250,7 +250,7 @@ std::shared_ptr<const Plan> plan_for(const Piece& piece) {
   std::shared_ptr<const Plan> plan;
   try {
     plan = make_plan(piece);
-  } catch (const dnnl::error&) {  // not implemented for these sizes
+  } catch (const dnnl::error&) {  // oneDNN has no such primitive: an empty plan sends these sizes to the own kernels
   }
   if (plans.size() >= kMaxPlans) plans.clear();  // a program with ever new shapes: start anew
   plans.emplace(piece.key(), plan);

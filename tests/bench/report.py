@@ -115,6 +115,7 @@ def main():
     for group in arguments.groups:
         one = run_program(arguments.bin / f"bench_{group}", arguments.threads)
         results["context"] = results["context"] or one["context"]
+        results["context"].pop("executable", None)  # a path of this machine, and of the first program only
         results["benchmarks"] += one["benchmarks"]
     missed = [row for b in results["benchmarks"] for row in rows_of(b) if row[5] is False]
     print(f"\n{len(missed)} targets missed" + "".join(f"\n  {r[0]}: {r[3] or r[1]}, target {r[4]}" for r in missed))
