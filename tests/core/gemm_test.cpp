@@ -183,7 +183,8 @@ TEST_CASE("gemm_batched: equals one product after the other, shared operands inc
   }
 }
 
-TEST_CASE("gemm: may be called inside a parallel region", "[gemm]") {
+// [bits]: holds for the own kernels only; SOLVENT_GEMM=blas computes outside of parallel regions with BLAS.
+TEST_CASE("gemm: has the same bits inside a parallel region", "[gemm][bits]") {
   const std::int64_t n = 150;
   Chooser choose(6);
   const auto a = random_values<float>(choose, n * n);
