@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/autodiff/mechanism.h"
 #include "solvent/core/engine/basic.h"
 #include "solvent/core/engine/view.h"
@@ -46,7 +47,8 @@ TensorVec add_jvp(const Rule&, std::span<const Tensor> t) {
 
 TensorVec add_vjp(const Rule&, std::span<const Tensor> g) { return {g[0], g[0]}; }
 
-constinit const OpDef kAdd = {.name = "add", .cpu = add_kernel, .jvp = add_jvp, .vjp = add_vjp};
+constinit const OpDef kAdd = {
+    .name = "add", .cpu = add_kernel, .cuda = SOLVENT_CUDA_KERNEL(add_kernel), .jvp = add_jvp, .vjp = add_vjp};
 
 // --- affine -----------------------------------------------------------------------------------------------------------------
 
@@ -60,8 +62,11 @@ TensorVec affine_derivative(const Rule& rule, std::span<const Tensor> t) {
   return scale == 1.0 ? t[0] : affine(t[0], scale, 0.0);
 }
 
-constinit const OpDef kAffine = {
-    .name = "affine", .cpu = affine_kernel, .jvp = affine_derivative, .vjp = affine_derivative};
+constinit const OpDef kAffine = {.name = "affine",
+                                 .cpu = affine_kernel,
+                                 .cuda = SOLVENT_CUDA_KERNEL(affine_kernel),
+                                 .jvp = affine_derivative,
+                                 .vjp = affine_derivative};
 
 // --- reshape ----------------------------------------------------------------------------------------------------------------
 
@@ -79,8 +84,12 @@ TensorVec reshape_jvp(const Rule& rule, std::span<const Tensor> t) {
 
 TensorVec reshape_vjp(const Rule& rule, std::span<const Tensor> g) { return reshape(g[0], rule.input_shape(0)); }
 
-constinit const OpDef kReshape = {
-    .name = "reshape", .cpu = reshape_kernel, .jvp = reshape_jvp, .vjp = reshape_vjp, .inputs = {Save::shape}};
+constinit const OpDef kReshape = {.name = "reshape",
+                                  .cpu = reshape_kernel,
+                                  .cuda = SOLVENT_CUDA_KERNEL(reshape_kernel),
+                                  .jvp = reshape_jvp,
+                                  .vjp = reshape_vjp,
+                                  .inputs = {Save::shape}};
 
 // --- broadcast_to and sum_to ------------------------------------------------------------------------------------------------
 
@@ -101,6 +110,7 @@ TensorVec broadcast_vjp(const Rule& rule, std::span<const Tensor> g) { return su
 
 constinit const OpDef kBroadcastTo = {.name = "broadcast_to",
                                       .cpu = broadcast_kernel,
+                                      .cuda = SOLVENT_CUDA_KERNEL(broadcast_kernel),
                                       .jvp = broadcast_jvp,
                                       .vjp = broadcast_vjp,
                                       .inputs = {Save::shape}};
@@ -115,8 +125,12 @@ TensorVec sum_to_jvp(const Rule& rule, std::span<const Tensor> t) {
 
 TensorVec sum_to_vjp(const Rule& rule, std::span<const Tensor> g) { return broadcast_to(g[0], rule.input_shape(0)); }
 
-constinit const OpDef kSumTo = {
-    .name = "sum_to", .cpu = sum_to_kernel, .jvp = sum_to_jvp, .vjp = sum_to_vjp, .inputs = {Save::shape}};
+constinit const OpDef kSumTo = {.name = "sum_to",
+                                .cpu = sum_to_kernel,
+                                .cuda = SOLVENT_CUDA_KERNEL(sum_to_kernel),
+                                .jvp = sum_to_jvp,
+                                .vjp = sum_to_vjp,
+                                .inputs = {Save::shape}};
 
 // --- permute ----------------------------------------------------------------------------------------------------------------
 
@@ -148,7 +162,11 @@ TensorVec permute_vjp(const Rule& rule, std::span<const Tensor> g) {
   return permute(g[0], inverse);
 }
 
-constinit const OpDef kPermute = {.name = "permute", .cpu = permute_kernel, .jvp = permute_jvp, .vjp = permute_vjp};
+constinit const OpDef kPermute = {.name = "permute",
+                                  .cpu = permute_kernel,
+                                  .cuda = SOLVENT_CUDA_KERNEL(permute_kernel),
+                                  .jvp = permute_jvp,
+                                  .vjp = permute_vjp};
 
 constexpr const OpDef* kBasisOps[] = {&kAdd, &kAffine, &kBroadcastTo, &kPermute, &kReshape, &kSumTo};
 

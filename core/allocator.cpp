@@ -33,6 +33,11 @@
 
 #include "solvent/core/error.h"
 
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/allocator.h"
+#include "solvent/core/cuda/runtime.h"
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define SOLVENT_ASAN 1
 #elif defined(__has_feature)
@@ -689,10 +694,32 @@ inline void put_guarded(void* data, std::size_t bytes) noexcept { put(data, byte
 
 }  // namespace
 
+// --- GPUs -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+#if SOLVENT_WITH_CUDA
+bool is_gpu(Device device) noexcept { return device.index >= 0 && device.index < cuda::device_count(); }
+void reset_gpu_peak(Device device) noexcept {
+  if (is_gpu(device)) cuda::reset_peak_memory(device);
+}
+void empty_gpu_cache(Device device) noexcept {
+  if (is_gpu(device)) cuda::empty_cache(device);
+}
+#else
+void reset_gpu_peak(Device) noexcept {}
+void empty_gpu_cache(Device) noexcept {}
+#endif
+
+}  // namespace
+
 // --- public ---------------------------------------------------------------------------------------------------------
 
 MemoryStats memory_stats(Device device) {
   detail::require_device("memory_stats", device);
+#if SOLVENT_WITH_CUDA
+  if (device != cpu_device) return cuda::memory_stats(device);
+#endif
 #if SOLVENT_ASAN
   return {asan_active.load(), asan_peak.load(), 0, asan_limit.load(), asan_allocations.load(), 0};
 #else
@@ -713,7 +740,7 @@ MemoryStats memory_stats(Device device) {
 }
 
 void reset_peak_memory(Device device) noexcept {
-  if (device != cpu_device) return;
+  if (device != cpu_device) return reset_gpu_peak(device);
 #if SOLVENT_ASAN
   asan_peak.store(asan_active.load());
 #else
@@ -724,7 +751,7 @@ void reset_peak_memory(Device device) noexcept {
 }
 
 void empty_cache(Device device) noexcept {
-  if (device != cpu_device) return;
+  if (device != cpu_device) return empty_gpu_cache(device);
   Pool& p = pool();
   const std::lock_guard lock(p.mutex);
   free_cached(p);
@@ -732,6 +759,9 @@ void empty_cache(Device device) noexcept {
 
 void set_memory_limit(std::size_t bytes, Device device) {
   detail::require_device("set_memory_limit", device);
+#if SOLVENT_WITH_CUDA
+  if (device != cpu_device) return cuda::set_memory_limit(bytes, device);
+#endif
 #if SOLVENT_ASAN
   asan_limit.store(bytes);
 #else
@@ -745,12 +775,22 @@ void set_memory_limit(std::size_t bytes, Device device) {
 namespace detail {
 
 void* allocate(std::size_t bytes, Device device) {
-  if (device.type != DeviceType::cpu) [[unlikely]]
+  if (device.type != DeviceType::cpu) [[unlikely]] {
     require_device("allocate", device);
+#if SOLVENT_WITH_CUDA
+    return cuda::allocate(bytes, device);
+#endif
+  }
   return take_guarded(bytes, true);
 }
 
-void deallocate(void* p, std::size_t bytes, Device) noexcept { put_guarded(p, bytes); }
+void deallocate(void* p, std::size_t bytes, [[maybe_unused]] Device device) noexcept {
+#if SOLVENT_WITH_CUDA
+  if (device.type != DeviceType::cpu) [[unlikely]]
+    return cuda::deallocate(p, device);
+#endif
+  put_guarded(p, bytes);
+}
 
 void* allocate_body(std::size_t bytes) { return take_guarded(bytes, false); }
 

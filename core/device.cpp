@@ -6,6 +6,10 @@
 
 #include "solvent/core/error.h"
 
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/runtime.h"
+#endif
+
 namespace solvent {
 
 std::string to_string(Device device) {
@@ -33,11 +37,22 @@ void require_device(const char* op, Device device) {
           fmt::format("[{}] got cpu with index {}; expected 0: there is one CPU device.", op, device.index));
     return;
   }
-  // Issue C replaces this by a check of the number of GPUs when SOLVENT_WITH_CUDA is 1.
+#if SOLVENT_WITH_CUDA
+  const int count = cuda::device_count();
+  if (device.index >= 0 && device.index < count) return;
+  if (count == 0)
+    throw DeviceError(
+        fmt::format("[{}] got device {}, but there is no CUDA device: {}. Check the driver (nvidia-smi), or "
+                    "use cpu.",
+                    op, to_string(device), cuda::unavailable_reason()));
+  throw DeviceError(fmt::format("[{}] got device {}; expected an index below {}, the number of CUDA devices.", op,
+                                to_string(device), count));
+#else
   throw DeviceError(
       fmt::format("[{}] got device {}, but there is no CUDA support in this build; configure with "
                   "-DSOLVENT_CUDA=ON, or use cpu.",
                   op, to_string(device)));
+#endif
 }
 
 }  // namespace detail

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
+#include "solvent/core/host_access.h"
 #include "solvent/core/tensor.h"
 
 namespace solvent {
@@ -169,7 +170,7 @@ std::string to_string(const Tensor& t, int precision, int max_per_axis) {
                                  precision, max_per_axis));
   if (!t.defined()) return "(empty handle)";
   if (!t.impl()->storage) return "(no data) " + describe(t);
-  detail::require_device("to_string", t.device());  // issue C copies from the device here
+  if (t.device() != cpu_device) return to_string(detail::host_contiguous("to_string", t), precision, max_per_axis);
   std::int64_t per_axis = max_per_axis;
   while (per_axis > 1 && shown_values(t.shape(), per_axis) > kMaxShown) --per_axis;
   return Printer(*t.impl(), precision, per_axis).print() + ' ' + describe(t);

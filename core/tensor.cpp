@@ -12,6 +12,11 @@
 #include "solvent/core/host_access.h"
 #include "solvent/core/parallel.h"
 
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/basic.h"
+#include "solvent/core/cuda/runtime.h"
+#endif
+
 namespace solvent {
 namespace detail {
 
@@ -52,7 +57,13 @@ void require_host_data(const char* op, const Tensor& t) {
   if (!t.impl()->storage)
     throw Error(fmt::format("[{}] got a tensor that remembers only its shape {}; expected one with data.", op,
                             to_string(t.shape())));
-  detail::require_device(op, t.device());  // issue C copies from the device here
+}
+
+// On the CPU; data() hands out pointers, and a pointer to a copy would dangle.
+void require_on_host(const char* op, const Tensor& t) {
+  if (t.device() != cpu_device)
+    throw DeviceError(fmt::format("[{}] got a tensor on {}; expected one on cpu. Copy it with to(x, cpu_device).", op,
+                                  to_string(t.device())));
 }
 
 template <class T>
@@ -89,6 +100,9 @@ T convert(const char* op, double value, DType dtype) {
 
 template <class T>
 void fill(Tensor& t, T value) {
+#if SOLVENT_WITH_CUDA
+  if (t.device() != cpu_device) return cuda::fill(t, static_cast<double>(value));
+#endif
   T* p = engine::mutable_ptr<T>(t);
   parallel_for(t.numel(), kFillGrain,
                [=](std::int64_t begin, std::int64_t end) { std::fill(p + begin, p + end, value); });
@@ -98,14 +112,14 @@ void fill(Tensor& t, T value) {
 template <class F>
 Tensor generate(const char* op, const Shape& shape, const TensorOptions& options, F&& value) {
   detail::require_device(op, options.device);
-  Tensor t = engine::empty(shape, options.dtype, options.device);
+  Tensor t = engine::empty(shape, options.dtype);
   dispatch_all(options.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* p = engine::mutable_ptr<T>(t);
     const std::int64_t n = t.numel();
     for (std::int64_t i = 0; i < n; ++i) p[i] = convert<T>(op, value(i), options.dtype);
   });
-  return t;
+  return engine::copy_to(t, options.device);
 }
 
 void require_whole(const char* op, DType dtype, double value) {
@@ -120,8 +134,9 @@ namespace detail {
 
 Tensor host_contiguous(const char* op, const Tensor& t) {
   require_host_data(op, t);
-  if (t.is_contiguous()) return t;
-  return engine::contiguous(engine::is_boxed(t) ? engine::with_box(t, nullptr) : t);
+  if (t.is_contiguous() && t.device() == cpu_device) return t;
+  const Tensor dense = engine::contiguous(engine::is_boxed(t) ? engine::with_box(t, nullptr) : t);
+  return engine::copy_to(dense, cpu_device);
 }
 
 }  // namespace detail
@@ -149,10 +164,10 @@ double Tensor::item() const {
         fmt::format("[item] got shape {} with {} elements; expected one element. Use to_vector, or reduce "
                     "first.",
                     to_string(shape()), numel()));
-  require_host_data("item", *this);
+  const Tensor host = detail::host_contiguous("item", *this);
   return dispatch_all(dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    return static_cast<double>(*host_ptr<T>(*this));
+    return static_cast<double>(*host_ptr<T>(host));
   });
 }
 
@@ -168,6 +183,7 @@ template <class T>
 const T* Tensor::data() const {
   require_dtype<T>("data", *this);
   require_host_data("data", *this);
+  require_on_host("data", *this);
   if (!is_contiguous())
     throw ShapeError(
         fmt::format("[data] got a tensor of shape {} with strides {}; expected a contiguous one. Use "
@@ -223,34 +239,35 @@ Tensor linspace(double first, double last, std::int64_t n, TensorOptions options
 }
 
 Tensor eye(std::int64_t n, TensorOptions options) {
-  Tensor t = zeros({n, n}, options);
+  detail::require_device("eye", options.device);
+  Tensor t = zeros({n, n}, options.dtype);
   dispatch_all(options.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* p = engine::mutable_ptr<T>(t);
     for (std::int64_t i = 0; i < n; ++i) p[i * (n + 1)] = T{1};
   });
-  return t;
+  return engine::copy_to(t, options.device);
 }
 
 template <class T>
 Tensor from_data(const T* values, const Shape& shape, Device device) {
   detail::require_device("from_data", device);
-  Tensor t = engine::empty(shape, dtype_of<T>, device);
+  Tensor t = engine::empty(shape, dtype_of<T>);
   const std::int64_t n = t.numel();
   if (n > 0) std::memcpy(engine::mutable_ptr<T>(t), values, static_cast<std::size_t>(n) * sizeof(T));
-  return t;
+  return engine::copy_to(t, device);
 }
 
 template <class T>
 Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device) {
   detail::require_device("from_vector", device);
   // Compared before allocating; an overflowing product is found by engine::empty.
-  Tensor t = engine::empty(shape, dtype_of<T>, device);
+  Tensor t = engine::empty(shape, dtype_of<T>);
   if (static_cast<std::int64_t>(values.size()) != t.numel())
     throw ShapeError(fmt::format("[from_vector] got {} values and shape {}; expected {} values.", values.size(),
                                  to_string(shape), t.numel()));
   std::copy(values.begin(), values.end(), engine::mutable_ptr<T>(t));  // not memcpy: std::vector<bool> is packed
-  return t;
+  return engine::copy_to(t, device);
 }
 
 Tensor tensor(std::initializer_list<double> values, TensorOptions options) {

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
-#include "solvent/ops/cpu/elementwise.h"
 #include "solvent/ops/derivatives.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/ops/elementwise_kernels.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
@@ -69,76 +69,76 @@ Tensor elu_second(const Rule& r) {
 // --- definitions --------------------------------------------------------------------------------------------------------------
 
 constinit const OpDef kTanh = unary_op<[](const Rule& r, const Tensor& t) { return detail::tanh_grad(t, r.output()); }>(
-    "tanh", cpu::unary<UnaryFn::tanh>, {.output = Save::data});
+    "tanh", detail::unary_kernels<UnaryFn::tanh>, {.output = Save::data});
 constinit const OpDef kTanhGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::tanh_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, affine(mul(r.input(0), r.input(1)), -2.0, 0.0)); }>(
-        "tanh_grad", cpu::binary<BinaryFn::tanh_grad>, {.x = Save::data, .y = Save::data});
+        "tanh_grad", detail::binary_kernels<BinaryFn::tanh_grad>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kSigmoid =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::sigmoid_grad(t, r.output()); }>(
-        "sigmoid", cpu::unary<UnaryFn::sigmoid>, {.output = Save::data});
+        "sigmoid", detail::unary_kernels<UnaryFn::sigmoid>, {.output = Save::data});
 constinit const OpDef kSigmoidGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::sigmoid_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, mul(r.input(0), affine(r.input(1), -2.0, 1.0))); }>(
-        "sigmoid_grad", cpu::binary<BinaryFn::sigmoid_grad>, {.x = Save::data, .y = Save::data});
+        "sigmoid_grad", detail::binary_kernels<BinaryFn::sigmoid_grad>, {.x = Save::data, .y = Save::data});
 
 // d log sigmoid(x) = sigmoid(-x)
 constinit const OpDef kLogSigmoid =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::softplus_grad(t, neg(r.input(0))); }>(
-        "log_sigmoid", cpu::unary<UnaryFn::log_sigmoid>, {.x = Save::data});
+        "log_sigmoid", detail::unary_kernels<UnaryFn::log_sigmoid>, {.x = Save::data});
 
 constinit const OpDef kSoftplus =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::softplus_grad(t, r.input(0)); }>(
-        "softplus", cpu::unary<UnaryFn::softplus>, {.x = Save::data});
+        "softplus", detail::unary_kernels<UnaryFn::softplus>, {.x = Save::data});
 constinit const OpDef kSoftplusGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::softplus_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, softplus_second(r)); }>(
-        "softplus_grad", cpu::binary<BinaryFn::softplus_grad>, {.x = Save::data, .y = Save::data});
+        "softplus_grad", detail::binary_kernels<BinaryFn::softplus_grad>, {.x = Save::data, .y = Save::data});
 
 // From the output: relu(x) > 0 exactly where x > 0, and the output is kept by whatever uses it anyway.
 constinit const OpDef kRelu = unary_op<[](const Rule& r, const Tensor& t) { return detail::relu_grad(t, r.output()); }>(
-    "relu", cpu::unary<UnaryFn::relu>, {.output = Save::data});
+    "relu", detail::unary_kernels<UnaryFn::relu>, {.output = Save::data});
 constinit const OpDef kReluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::relu_grad(t, r.input(1)); }, kZero>(
-        "relu_grad", cpu::binary<BinaryFn::relu_grad>, {.y = Save::data});
+        "relu_grad", detail::binary_kernels<BinaryFn::relu_grad>, {.y = Save::data});
 
 constinit const OpDef kLeakyRelu =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::leaky_relu_grad(t, r.input(0), param(r)); }>(
-        "leaky_relu", cpu::unary<UnaryFn::leaky_relu>, {.x = Save::data});
+        "leaky_relu", detail::unary_kernels<UnaryFn::leaky_relu>, {.x = Save::data});
 constinit const OpDef kLeakyReluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::leaky_relu_grad(t, r.input(1), param(r)); }, kZero>(
-        "leaky_relu_grad", cpu::binary<BinaryFn::leaky_relu_grad>, {.y = Save::data});
+        "leaky_relu_grad", detail::binary_kernels<BinaryFn::leaky_relu_grad>, {.y = Save::data});
 
 constinit const OpDef kElu =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::elu_grad(t, r.input(0), param(r)); }>(
-        "elu", cpu::unary<UnaryFn::elu>, {.x = Save::data});
+        "elu", detail::unary_kernels<UnaryFn::elu>, {.x = Save::data});
 constinit const OpDef kEluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::elu_grad(t, r.input(1), param(r)); },
               [](const Rule& r, const Tensor& t) { return mul(t, elu_second(r)); }>(
-        "elu_grad", cpu::binary<BinaryFn::elu_grad>, {.x = Save::data, .y = Save::data});
+        "elu_grad", detail::binary_kernels<BinaryFn::elu_grad>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kSilu = unary_op<[](const Rule& r, const Tensor& t) { return detail::silu_grad(t, r.input(0)); }>(
-    "silu", cpu::unary<UnaryFn::silu>, {.x = Save::data});
+    "silu", detail::unary_kernels<UnaryFn::silu>, {.x = Save::data});
 constinit const OpDef kSiluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::silu_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, silu_second(r)); }>(
-        "silu_grad", cpu::binary<BinaryFn::silu_grad>, {.x = Save::data, .y = Save::data});
+        "silu_grad", detail::binary_kernels<BinaryFn::silu_grad>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kGelu = unary_op<[](const Rule& r, const Tensor& t) { return detail::gelu_grad(t, r.input(0)); }>(
-    "gelu", cpu::unary<UnaryFn::gelu>, {.x = Save::data});
+    "gelu", detail::unary_kernels<UnaryFn::gelu>, {.x = Save::data});
 constinit const OpDef kGeluGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::gelu_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, gelu_second(r)); }>(
-        "gelu_grad", cpu::binary<BinaryFn::gelu_grad>, {.x = Save::data, .y = Save::data});
+        "gelu_grad", detail::binary_kernels<BinaryFn::gelu_grad>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kGeluTanh =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::gelu_tanh_grad(t, r.input(0)); }>(
-        "gelu_tanh", cpu::unary<UnaryFn::gelu_tanh>, {.x = Save::data});
+        "gelu_tanh", detail::unary_kernels<UnaryFn::gelu_tanh>, {.x = Save::data});
 constinit const OpDef kGeluTanhGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::gelu_tanh_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, gelu_tanh_second(r)); }>(
-        "gelu_tanh_grad", cpu::binary<BinaryFn::gelu_tanh_grad>, {.x = Save::data, .y = Save::data});
+        "gelu_tanh_grad", detail::binary_kernels<BinaryFn::gelu_tanh_grad>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef* const kOps[] = {&kTanh,          &kTanhGrad,     &kSigmoid,  &kSigmoidGrad, &kLogSigmoid,
                                        &kSoftplus,      &kSoftplusGrad, &kRelu,     &kReluGrad,    &kLeakyRelu,

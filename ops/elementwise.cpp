@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "solvent/core/error.h"
-#include "solvent/ops/cpu/elementwise.h"
 #include "solvent/ops/derivatives.h"
+#include "solvent/ops/elementwise_kernels.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
 
@@ -68,20 +68,20 @@ Tensor apply_binary_floating(const OpDef& op, Tensor a, Tensor b) {
 // --- arithmetic: definitions ----------------------------------------------------------------------------------------------
 
 constinit const OpDef kNeg =
-    unary_op<[](const Rule&, const Tensor& t) { return neg(t); }>("neg", cpu::unary<UnaryFn::neg>, {});
+    unary_op<[](const Rule&, const Tensor& t) { return neg(t); }>("neg", detail::unary_kernels<UnaryFn::neg>, {});
 
 constinit const OpDef kSub =
     binary_op<[](const Rule&, const Tensor& t) { return t; }, [](const Rule&, const Tensor& t) { return neg(t); }>(
-        "sub", cpu::binary<BinaryFn::sub>, {});
+        "sub", detail::binary_kernels<BinaryFn::sub>, {});
 
 constinit const OpDef kMul = binary_op<[](const Rule& r, const Tensor& t) { return mul(t, r.input(1)); },
                                        [](const Rule& r, const Tensor& t) { return mul(t, r.input(0)); }>(
-    "mul", cpu::binary<BinaryFn::mul>, {.x = Save::data, .y = Save::data});
+    "mul", detail::binary_kernels<BinaryFn::mul>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kDiv =
     binary_op<[](const Rule& r, const Tensor& t) { return div(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return neg(mul(t, div(r.output(), r.input(1)))); }>(
-        "div", cpu::binary<BinaryFn::div>, {.y = Save::data, .output = Save::data});
+        "div", detail::binary_kernels<BinaryFn::div>, {.y = Save::data, .output = Save::data});
 
 // Zeros of a in the exponent's derivative and 0^0 are taken out, where the textbook formulas give 0 * inf.
 Tensor pow_base_factor(const Rule& r) {
@@ -101,7 +101,7 @@ Tensor pow_exponent_factor(const Rule& r) {
 
 constinit const OpDef kPow = binary_op<[](const Rule& r, const Tensor& t) { return mul(t, pow_base_factor(r)); },
                                        [](const Rule& r, const Tensor& t) { return mul(t, pow_exponent_factor(r)); }>(
-    "pow", cpu::binary<BinaryFn::pow>, {.x = Save::data, .y = Save::data, .output = Save::data});
+    "pow", detail::binary_kernels<BinaryFn::pow>, {.x = Save::data, .y = Save::data, .output = Save::data});
 
 Tensor pow_scalar_derivative(const Rule& r, const Tensor& t) {
   const double p = r.attrs<ParamAttrs>().params.a;
@@ -109,7 +109,8 @@ Tensor pow_scalar_derivative(const Rule& r, const Tensor& t) {
   return mul(t, affine(pow(r.input(0), p - 1.0), p, 0.0));
 }
 
-constinit const OpDef kPowScalar = unary_op<pow_scalar_derivative>("pow_scalar", cpu::pow_scalar, {.x = Save::data});
+constinit const OpDef kPowScalar = unary_op<pow_scalar_derivative>(
+    "pow_scalar", detail::Kernels(cpu::pow_scalar, SOLVENT_CUDA_KERNEL(cuda::pow_scalar)), {.x = Save::data});
 
 // 1 where the first operand of maximum wins, 1/2 at ties, else 0: constant for differentiation.
 Tensor share_of_larger(const Tensor& a, const Tensor& b) {
@@ -120,26 +121,26 @@ Tensor share_of_larger(const Tensor& a, const Tensor& b) {
 constinit const OpDef kMaximum =
     binary_op<[](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(0), r.input(1))); },
               [](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(1), r.input(0))); }>(
-        "maximum", cpu::binary<BinaryFn::maximum>, {.x = Save::data, .y = Save::data});
+        "maximum", detail::binary_kernels<BinaryFn::maximum>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kMinimum =
     binary_op<[](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(1), r.input(0))); },
               [](const Rule& r, const Tensor& t) { return mul(t, share_of_larger(r.input(0), r.input(1))); }>(
-        "minimum", cpu::binary<BinaryFn::minimum>, {.x = Save::data, .y = Save::data});
+        "minimum", detail::binary_kernels<BinaryFn::minimum>, {.x = Save::data, .y = Save::data});
 
 constinit const OpDef kAbs = unary_op<[](const Rule& r, const Tensor& t) { return detail::abs_grad(t, r.input(0)); }>(
-    "abs", cpu::unary<UnaryFn::abs>, {.x = Save::data});
+    "abs", detail::unary_kernels<UnaryFn::abs>, {.x = Save::data});
 constinit const OpDef kReciprocal =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::reciprocal_grad(t, r.output()); }>(
-        "reciprocal", cpu::unary<UnaryFn::reciprocal>, {.output = Save::data});
+        "reciprocal", detail::unary_kernels<UnaryFn::reciprocal>, {.output = Save::data});
 constinit const OpDef kSquare =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(0)); }>(
-        "square", cpu::unary<UnaryFn::square>, {.x = Save::data});
+        "square", detail::unary_kernels<UnaryFn::square>, {.x = Save::data});
 constinit const OpDef kSqrt = unary_op<[](const Rule& r, const Tensor& t) { return detail::sqrt_grad(t, r.output()); }>(
-    "sqrt", cpu::unary<UnaryFn::sqrt>, {.output = Save::data});
+    "sqrt", detail::unary_kernels<UnaryFn::sqrt>, {.output = Save::data});
 constinit const OpDef kRsqrt =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::rsqrt_grad(t, r.output()); }>(
-        "rsqrt", cpu::unary<UnaryFn::rsqrt>, {.output = Save::data});
+        "rsqrt", detail::unary_kernels<UnaryFn::rsqrt>, {.output = Save::data});
 
 struct ClipAttrs : ParamAttrs {
   SlopeAtBounds slope;
@@ -169,104 +170,108 @@ Tensor clip_derivative(const Rule& r, const Tensor& t) {
   return add(detail::clip_grad(half, x, low, high), detail::clip_grad(half, x, inside_low, inside_high));
 }
 
-constinit const OpDef kClip = unary_op<clip_derivative>("clip", cpu::unary<UnaryFn::clip>, {.x = Save::data});
+constinit const OpDef kClip =
+    unary_op<clip_derivative>("clip", detail::unary_kernels<UnaryFn::clip>, {.x = Save::data});
 
 // -(a - fmod(a, b)) / b, an integer: constant for differentiation.
 Tensor minus_quotient(const Rule& r) { return round(div(sub(r.output(), r.input(0)), r.input(1))); }
 
 constinit const OpDef kFmod = binary_op<[](const Rule&, const Tensor& t) { return t; },
                                         [](const Rule& r, const Tensor& t) { return mul(t, minus_quotient(r)); }>(
-    "fmod", cpu::fmod, {.x = Save::data, .y = Save::data, .output = Save::data});
+    "fmod", detail::Kernels(cpu::fmod, SOLVENT_CUDA_KERNEL(cuda::fmod)),
+    {.x = Save::data, .y = Save::data, .output = Save::data});
 
-constinit const OpDef kSign = constant_op("sign", cpu::unary<UnaryFn::sign>);
-constinit const OpDef kFloor = constant_op("floor", cpu::unary<UnaryFn::floor>);
-constinit const OpDef kCeil = constant_op("ceil", cpu::unary<UnaryFn::ceil>);
-constinit const OpDef kRound = constant_op("round", cpu::unary<UnaryFn::round>);
-constinit const OpDef kTrunc = constant_op("trunc", cpu::unary<UnaryFn::trunc>);
+constinit const OpDef kSign = constant_op("sign", detail::unary_kernels<UnaryFn::sign>);
+constinit const OpDef kFloor = constant_op("floor", detail::unary_kernels<UnaryFn::floor>);
+constinit const OpDef kCeil = constant_op("ceil", detail::unary_kernels<UnaryFn::ceil>);
+constinit const OpDef kRound = constant_op("round", detail::unary_kernels<UnaryFn::round>);
+constinit const OpDef kTrunc = constant_op("trunc", detail::unary_kernels<UnaryFn::trunc>);
 
 // --- exponentials: definitions -------------------------------------------------------------------------------------------
 
 constinit const OpDef kExp = unary_op<[](const Rule& r, const Tensor& t) { return mul(t, r.output()); }>(
-    "exp", cpu::unary<UnaryFn::exp>, {.output = Save::data});
+    "exp", detail::unary_kernels<UnaryFn::exp>, {.output = Save::data});
 constinit const OpDef kExpm1 =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::expm1_grad(t, r.output()); }>(
-        "expm1", cpu::unary<UnaryFn::expm1>, {.output = Save::data});
+        "expm1", detail::unary_kernels<UnaryFn::expm1>, {.output = Save::data});
 constinit const OpDef kLog = unary_op<[](const Rule& r, const Tensor& t) { return div(t, r.input(0)); }>(
-    "log", cpu::unary<UnaryFn::log>, {.x = Save::data});
+    "log", detail::unary_kernels<UnaryFn::log>, {.x = Save::data});
 constinit const OpDef kLog1p =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(0)); }>(
-        "log1p", cpu::unary<UnaryFn::log1p>, {.x = Save::data});
+        "log1p", detail::unary_kernels<UnaryFn::log1p>, {.x = Save::data});
 constinit const OpDef kSin = unary_op<[](const Rule& r, const Tensor& t) { return detail::sin_grad(t, r.input(0)); }>(
-    "sin", cpu::unary<UnaryFn::sin>, {.x = Save::data});
+    "sin", detail::unary_kernels<UnaryFn::sin>, {.x = Save::data});
 constinit const OpDef kCos = unary_op<[](const Rule& r, const Tensor& t) { return detail::cos_grad(t, r.input(0)); }>(
-    "cos", cpu::unary<UnaryFn::cos>, {.x = Save::data});
+    "cos", detail::unary_kernels<UnaryFn::cos>, {.x = Save::data});
 constinit const OpDef kErf = unary_op<[](const Rule& r, const Tensor& t) { return detail::erf_grad(t, r.input(0)); }>(
-    "erf", cpu::unary<UnaryFn::erf>, {.x = Save::data});
+    "erf", detail::unary_kernels<UnaryFn::erf>, {.x = Save::data});
 
 // --- derivatives: definitions ---------------------------------------------------------------------------------------------
 // First formula: linear in g, the operation itself. Second: t * d(output)/d(s), the factor at the primal's rank first.
 
 constinit const OpDef kAbsGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::abs_grad(t, r.input(1)); }, kZero>(
-        "abs_grad", cpu::binary<BinaryFn::abs_grad>, {.y = Save::data});
+        "abs_grad", detail::binary_kernels<BinaryFn::abs_grad>, {.y = Save::data});
 constinit const OpDef kSquareGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return detail::square_grad(t, r.input(0)); }>(
-        "square_grad", cpu::binary<BinaryFn::square_grad>, {.x = Save::data, .y = Save::data});
+        "square_grad", detail::binary_kernels<BinaryFn::square_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kReciprocalGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::reciprocal_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, affine(mul(r.input(0), r.input(1)), -2.0, 0.0)); }>(
-        "reciprocal_grad", cpu::binary<BinaryFn::reciprocal_grad>, {.x = Save::data, .y = Save::data});
+        "reciprocal_grad", detail::binary_kernels<BinaryFn::reciprocal_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kSqrtGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::sqrt_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return neg(mul(t, div(r.output(), r.input(1)))); }>(
-        "sqrt_grad", cpu::binary<BinaryFn::sqrt_grad>, {.y = Save::data, .output = Save::data});
+        "sqrt_grad", detail::binary_kernels<BinaryFn::sqrt_grad>, {.y = Save::data, .output = Save::data});
 constinit const OpDef kRsqrtGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::rsqrt_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) {
                 return mul(t, affine(mul(r.input(0), square(r.input(1))), -1.5, 0.0));
-              }>("rsqrt_grad", cpu::binary<BinaryFn::rsqrt_grad>, {.x = Save::data, .y = Save::data});
+              }>("rsqrt_grad", detail::binary_kernels<BinaryFn::rsqrt_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kExpm1Grad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::expm1_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, r.input(0)); }>(
-        "expm1_grad", cpu::binary<BinaryFn::expm1_grad>, {.x = Save::data, .y = Save::data});
+        "expm1_grad", detail::binary_kernels<BinaryFn::expm1_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kLog1pGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::log1p_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return neg(mul(t, detail::log1p_grad(r.output(), r.input(1)))); }>(
-        "log1p_grad", cpu::binary<BinaryFn::log1p_grad>, {.y = Save::data, .output = Save::data});
+        "log1p_grad", detail::binary_kernels<BinaryFn::log1p_grad>, {.y = Save::data, .output = Save::data});
 constinit const OpDef kSinGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::sin_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, detail::cos_grad(r.input(0), r.input(1))); }>(
-        "sin_grad", cpu::binary<BinaryFn::sin_grad>, {.x = Save::data, .y = Save::data});
+        "sin_grad", detail::binary_kernels<BinaryFn::sin_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kCosGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::cos_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return neg(mul(t, detail::sin_grad(r.input(0), r.input(1)))); }>(
-        "cos_grad", cpu::binary<BinaryFn::cos_grad>, {.x = Save::data, .y = Save::data});
+        "cos_grad", detail::binary_kernels<BinaryFn::cos_grad>, {.x = Save::data, .y = Save::data});
 constinit const OpDef kErfGrad =
     binary_op<[](const Rule& r, const Tensor& t) { return detail::erf_grad(t, r.input(1)); },
               [](const Rule& r, const Tensor& t) { return mul(t, affine(mul(r.output(), r.input(1)), -2.0, 0.0)); }>(
-        "erf_grad", cpu::binary<BinaryFn::erf_grad>, {.y = Save::data, .output = Save::data});
-constinit const OpDef kClipGrad = binary_op<[](const Rule& r, const Tensor& t) {
-  const functor::Params& bounds = r.attrs<ParamAttrs>().params;
-  return detail::clip_grad(t, r.input(1), bounds.a, bounds.b);
-},
-                                            kZero>("clip_grad", cpu::binary<BinaryFn::clip_grad>, {.y = Save::data});
+        "erf_grad", detail::binary_kernels<BinaryFn::erf_grad>, {.y = Save::data, .output = Save::data});
+constinit const OpDef kClipGrad =
+    binary_op<[](const Rule& r, const Tensor& t) {
+      const functor::Params& bounds = r.attrs<ParamAttrs>().params;
+      return detail::clip_grad(t, r.input(1), bounds.a, bounds.b);
+    },
+              kZero>("clip_grad", detail::binary_kernels<BinaryFn::clip_grad>, {.y = Save::data});
 
 // --- comparison and selection: definitions ----------------------------------------------------------------------------------
 
-constinit const OpDef kEqual = constant_op("equal", cpu::compare<CompareFn::equal>);
-constinit const OpDef kNotEqual = constant_op("not_equal", cpu::compare<CompareFn::not_equal>);
-constinit const OpDef kLess = constant_op("less", cpu::compare<CompareFn::less>);
-constinit const OpDef kLessEqual = constant_op("less_equal", cpu::compare<CompareFn::less_equal>);
-constinit const OpDef kGreater = constant_op("greater", cpu::compare<CompareFn::greater>);
-constinit const OpDef kGreaterEqual = constant_op("greater_equal", cpu::compare<CompareFn::greater_equal>);
-constinit const OpDef kLogicalAnd = constant_op("logical_and", cpu::logical<LogicalFn::logical_and>);
-constinit const OpDef kLogicalOr = constant_op("logical_or", cpu::logical<LogicalFn::logical_or>);
-constinit const OpDef kLogicalXor = constant_op("logical_xor", cpu::logical<LogicalFn::logical_xor>);
-constinit const OpDef kLogicalNot = constant_op("logical_not", cpu::logical_not);
-constinit const OpDef kIsFinite = constant_op("isfinite", cpu::predicate<functor::PredicateFn::is_finite>);
-constinit const OpDef kIsNan = constant_op("isnan", cpu::predicate<functor::PredicateFn::is_nan>);
-constinit const OpDef kIsInf = constant_op("isinf", cpu::predicate<functor::PredicateFn::is_inf>);
+constinit const OpDef kEqual = constant_op("equal", detail::compare_kernels<CompareFn::equal>);
+constinit const OpDef kNotEqual = constant_op("not_equal", detail::compare_kernels<CompareFn::not_equal>);
+constinit const OpDef kLess = constant_op("less", detail::compare_kernels<CompareFn::less>);
+constinit const OpDef kLessEqual = constant_op("less_equal", detail::compare_kernels<CompareFn::less_equal>);
+constinit const OpDef kGreater = constant_op("greater", detail::compare_kernels<CompareFn::greater>);
+constinit const OpDef kGreaterEqual = constant_op("greater_equal", detail::compare_kernels<CompareFn::greater_equal>);
+constinit const OpDef kLogicalAnd = constant_op("logical_and", detail::logical_kernels<LogicalFn::logical_and>);
+constinit const OpDef kLogicalOr = constant_op("logical_or", detail::logical_kernels<LogicalFn::logical_or>);
+constinit const OpDef kLogicalXor = constant_op("logical_xor", detail::logical_kernels<LogicalFn::logical_xor>);
+constinit const OpDef kLogicalNot =
+    constant_op("logical_not", detail::Kernels(cpu::logical_not, SOLVENT_CUDA_KERNEL(cuda::logical_not)));
+constinit const OpDef kIsFinite = constant_op("isfinite", detail::predicate_kernels<functor::PredicateFn::is_finite>);
+constinit const OpDef kIsNan = constant_op("isnan", detail::predicate_kernels<functor::PredicateFn::is_nan>);
+constinit const OpDef kIsInf = constant_op("isinf", detail::predicate_kernels<functor::PredicateFn::is_inf>);
 
 Tensor zero_like_scalar(const Tensor& t) { return zeros({}, {t.dtype(), t.device()}); }
 
@@ -289,6 +294,7 @@ TensorVec where_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kWhere = {.name = "where",
                                 .cpu = cpu::where,
+                                .cuda = SOLVENT_CUDA_KERNEL(cuda::where),
                                 .jvp = where_jvp,
                                 .vjp = where_vjp,
                                 .inputs = {Save::data, Save::none, Save::none},
@@ -301,9 +307,14 @@ TensorVec cast_vjp(const Rule& r, std::span<const Tensor> g) {
   return g[0].defined() ? cast(g[0], r.input_dtype(0)) : Tensor();
 }
 
-constinit const OpDef kCast = {
-    .name = "cast", .cpu = cpu::cast, .jvp = cast_jvp, .vjp = cast_vjp, .inputs = {Save::shape}, .num_saves = 1};
-constinit const OpDef kCastConstant = constant_op("cast_constant", cpu::cast);
+constinit const OpDef kCast = {.name = "cast",
+                               .cpu = cpu::cast,
+                               .cuda = SOLVENT_CUDA_KERNEL(cuda::cast),
+                               .jvp = cast_jvp,
+                               .vjp = cast_vjp,
+                               .inputs = {Save::shape},
+                               .num_saves = 1};
+constinit const OpDef kCastConstant = constant_op("cast_constant", {cpu::cast, SOLVENT_CUDA_KERNEL(cuda::cast)});
 
 constinit const OpDef* const kOps[] = {
     &kNeg,        &kSub,       &kMul,        &kDiv,       &kPow,       &kPowScalar,  &kMaximum,

@@ -50,11 +50,19 @@ struct Saves {
   Save output = Save::none;
 };
 
+/// The kernels of one operation on each kind of device.
+struct Kernels {
+  Kernel cpu;
+  Kernel cuda;
+  constexpr Kernels(Kernel c, Kernel g = nullptr) : cpu(c), cuda(g) {}  // NOLINT: implicit, one kernel is the CPU's
+};
+
 /// One input; kFormula is the Jacobian times t and, since it is symmetric, its transpose times t.
 template <auto kFormula>
-constexpr OpDef unary_op(std::string_view name, Kernel cpu, Saves saves) {
+constexpr OpDef unary_op(std::string_view name, Kernels kernels, Saves saves) {
   return {.name = name,
-          .cpu = cpu,
+          .cpu = kernels.cpu,
+          .cuda = kernels.cuda,
           .jvp = jvp_of_one<kFormula>,
           .vjp = vjp_of_one<kFormula>,
           .inputs = {saves.x},
@@ -64,9 +72,10 @@ constexpr OpDef unary_op(std::string_view name, Kernel cpu, Saves saves) {
 
 /// Two inputs of one shape; the Jacobian in each of them is symmetric.
 template <auto kFirst, auto kSecond>
-constexpr OpDef binary_op(std::string_view name, Kernel cpu, Saves saves) {
+constexpr OpDef binary_op(std::string_view name, Kernels kernels, Saves saves) {
   return {.name = name,
-          .cpu = cpu,
+          .cpu = kernels.cpu,
+          .cuda = kernels.cuda,
           .jvp = jvp_of_two<kFirst, kSecond>,
           .vjp = vjp_of_two<kFirst, kSecond>,
           .inputs = {saves.x, saves.y},
@@ -75,8 +84,8 @@ constexpr OpDef binary_op(std::string_view name, Kernel cpu, Saves saves) {
 }
 
 /// Results are constants for differentiation.
-constexpr OpDef constant_op(std::string_view name, Kernel cpu) {
-  return {.name = name, .cpu = cpu, .differentiable = false};
+constexpr OpDef constant_op(std::string_view name, Kernels kernels) {
+  return {.name = name, .cpu = kernels.cpu, .cuda = kernels.cuda, .differentiable = false};
 }
 
 }  // namespace solvent::detail

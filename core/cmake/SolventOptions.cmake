@@ -7,6 +7,8 @@ option(SOLVENT_BLAS "Use a CBLAS library (OpenBLAS preferred) for matrix product
 option(SOLVENT_ONEDNN "Use oneDNN where it is found" ON)
 option(SOLVENT_ZLIB "Use zlib where it is found, to read compressed .npz and zip files" ON)
 option(SOLVENT_CUDA "Build the CUDA kernels" OFF)
+cmake_dependent_option(SOLVENT_CUDA_EMULATED "Compile the CUDA kernels for the emulator on the CPU: for tests without a GPU"
+                       OFF SOLVENT_CUDA OFF)
 option(SOLVENT_NATIVE "Compile for this machine only (-march=native); vector kernels dispatch at run time anyway" OFF)
 option(SOLVENT_STATIC_SIMD "Compile vector kernels for the baseline instruction set only (faster builds)" OFF)
 option(SOLVENT_WERROR "Treat warnings in Solvent's own code as errors" OFF)
@@ -49,7 +51,7 @@ if(SOLVENT_SANITIZE)
   set(SOLVENT_STATIC_SIMD ON)
 endif()
 
-if(SOLVENT_CUDA)
+if(SOLVENT_CUDA AND NOT SOLVENT_CUDA_EMULATED)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 90)  # "native" is an error on a machine without a GPU
   endif()

@@ -61,7 +61,7 @@ function(solvent_target_defaults target)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:${SOLVENT_PRIVATE_OPTIONS}>"
     # CMake 3.25 does not know C++20 for nvcc: cuda_std_20 is an error and CMAKE_CUDA_STANDARD 20 is ignored.
-    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>"
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr;-Xcompiler=-Wall;-Xcompiler=-ftls-model=initial-exec>"
     "$<$<COMPILE_LANGUAGE:CXX>:${SOLVENT_SANITIZE_OPTIONS}>")
   target_link_options(${target} PRIVATE ${SOLVENT_SANITIZE_OPTIONS})
   target_compile_definitions(${target} PRIVATE
@@ -72,14 +72,17 @@ function(solvent_target_defaults target)
     $<$<BOOL:${SOLVENT_STATIC_SIMD}>:HWY_COMPILE_ONLY_STATIC>)
 endfunction()
 
-# solvent_add_library(<folder> SOURCES ... HEADERS ... [LINK <lower layers>] [PRIVATE_LINK <dependencies>])
+# solvent_add_library(<folder> SOURCES ... HEADERS ... [CUDA_SOURCES ...] [LINK <lower layers>] [PRIVATE_LINK <dependencies>])
 #
 # Library solvent_<folder> (alias solvent::<folder>) of one folder. HEADERS are the public ones, installed as
-# solvent/<folder>/<header>.
+# solvent/<folder>/<header>. CUDA_SOURCES (.cu, and .cpp that include CUDA's headers) belong to builds with SOLVENT_CUDA.
 function(solvent_add_library folder)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;HEADERS;LINK;PRIVATE_LINK")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;HEADERS;CUDA_SOURCES;LINK;PRIVATE_LINK")
   set(target solvent_${folder})
   add_library(${target} ${arg_SOURCES})
+  if(SOLVENT_CUDA)
+    solvent_add_cuda_sources(${target} ${arg_CUDA_SOURCES})
+  endif()
   add_library(solvent::${folder} ALIAS ${target})
   solvent_target_defaults(${target})
   set_target_properties(${target} PROPERTIES
@@ -104,6 +107,26 @@ function(solvent_add_library folder)
     endforeach()
   endif()
   set(SOLVENT_INSTALLED_TARGETS ${SOLVENT_INSTALLED_TARGETS} ${target} CACHE INTERNAL "")
+endfunction()
+
+# Sources that include CUDA's headers: for nvcc and the toolkit, or as C++ for the emulator.
+function(solvent_add_cuda_sources target)
+  target_sources(${target} PRIVATE ${ARGN})
+  target_compile_definitions(${target} PRIVATE
+    SOLVENT_CUDA_EMULATED=$<BOOL:${SOLVENT_CUDA_EMULATED}>
+    SOLVENT_WITH_CUDNN=$<BOOL:${SOLVENT_CUDNN_FOUND}>)
+  if(SOLVENT_CUDA_EMULATED)
+    set(kernels ${ARGN})
+    list(FILTER kernels INCLUDE REGEX "[.]cu$")
+    set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS -Wno-unused-parameter)
+    target_include_directories(${target} PRIVATE "${Solvent_SOURCE_DIR}/core/cuda/emulator")
+  else()
+    target_link_libraries(${target} PRIVATE CUDA::cudart CUDA::cublas)
+    target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+    if(SOLVENT_CUDNN_FOUND)
+      target_include_directories(${target} SYSTEM PRIVATE "${SOLVENT_CUDNN_INCLUDE_DIR}")
+    endif()
+  endif()
 endfunction()
 
 # solvent_add_executable(<name> SOURCES ... [LINK ...] [INSTALL])    lands in build/<preset>/bin

@@ -15,6 +15,10 @@
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/basic.h"
+#endif
+
 #include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -421,9 +425,16 @@ void sum_to_typed(const T* x, T* y, const Reduction& r) {
   });
 }
 
+#if SOLVENT_WITH_CUDA
+bool is_on_gpu(const Tensor& t) noexcept { return t.impl()->device.type == DeviceType::cuda; }
+#endif
+
 }  // namespace
 
 Tensor add(Tensor& a, Tensor& b) {
+#if SOLVENT_WITH_CUDA
+  if (is_on_gpu(a)) return cuda::add(a, b);
+#endif
   Tensor y;
   dispatch_number(a.dtype(), "add", [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -451,6 +462,9 @@ Tensor add(Tensor& a, Tensor& b) {
 }
 
 Tensor affine(Tensor& x, double scale, double shift) {
+#if SOLVENT_WITH_CUDA
+  if (is_on_gpu(x)) return cuda::affine(x, scale, shift);
+#endif
   Tensor y;
   dispatch_number(x.dtype(), "affine", [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -470,6 +484,9 @@ Tensor affine(Tensor& x, double scale, double shift) {
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {
+#if SOLVENT_WITH_CUDA
+  if (is_on_gpu(x)) return cuda::sum_to(x, shape);
+#endif
   Tensor y = empty(shape, x.dtype(), x.device());
   const Reduction r = plan(x, y);
   if (x.dtype() == DType::int64) {

@@ -8,6 +8,11 @@
 #include "solvent/core/engine/strided_copy.h"
 #include "solvent/core/error.h"
 
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/basic.h"
+#include "solvent/core/cuda/runtime.h"
+#endif
+
 namespace solvent::engine {
 namespace {
 
@@ -155,11 +160,35 @@ void copy_into(const Tensor& src, Tensor& dst) {
   assert(!is_boxed(src) && !is_boxed(dst) && src.shape() == dst.shape() && src.dtype() == dst.dtype());
   const TensorImpl& from = *src.impl();
   const TensorImpl& to = *dst.impl();
+#if SOLVENT_WITH_CUDA
+  if (from.device.type == DeviceType::cuda) return cuda::copy_strided(src, dst);
+#endif
   const std::size_t size = size_of(from.dtype);
   strided_copy(from.shape, size,
                static_cast<const std::byte*>(from.storage->data) + from.offset * static_cast<std::int64_t>(size),
                from.strides, static_cast<std::byte*>(to.storage->data) + to.offset * static_cast<std::int64_t>(size),
                to.strides);
+}
+
+Tensor copy_to(const Tensor& t, Device device) {
+  if (t.device() == device) return t;
+  assert(!is_boxed(t) && t.is_contiguous());
+  Tensor result = empty(t.shape(), t.dtype(), device);
+#if SOLVENT_WITH_CUDA
+  const TensorImpl& from = *t.impl();
+  const auto size = static_cast<std::int64_t>(size_of(from.dtype));
+  const auto bytes = static_cast<std::size_t>(t.numel() * size);
+  const std::byte* const source = static_cast<const std::byte*>(from.storage->data) + from.offset * size;
+  void* const target = result.impl()->storage->data;
+  if (from.device == cpu_device) {
+    cuda::copy_to_device(target, source, bytes, device);
+  } else if (device == cpu_device) {
+    cuda::copy_to_host(target, source, bytes, from.device);
+  } else {
+    cuda::copy_between(target, device, source, from.device, bytes);
+  }
+#endif
+  return result;  // without CUDA, empty() has thrown
 }
 
 }  // namespace solvent::engine

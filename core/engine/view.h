@@ -54,7 +54,11 @@ SOLVENT_API bool reshape_strides(const Tensor& t, const Shape& shape, Strides& s
 /// Copies any strided tensor into a new contiguous one (same dtype, same device); returns `t` itself if contiguous.
 SOLVENT_API Tensor contiguous(const Tensor& t);
 
-/// Copies `src` (any strides) into `dst` (any strides, same shape and dtype). Both on the CPU.
+/// Copies `src` (any strides) into `dst` (any strides, same shape and dtype). Both on one device.
 SOLVENT_API void copy_into(const Tensor& src, Tensor& dst);
+
+/// `t` itself if it lives on `device`, otherwise a dense copy there. `t` must be dense unless it lives there already
+/// (asserted). A copy to the host waits for the work that makes `t`.
+SOLVENT_API Tensor copy_to(const Tensor& t, Device device);
 
 }  // namespace solvent::engine

@@ -1,0 +1,16 @@
+#pragma once
+/// The caching allocator of device memory. Public functions of solvent/core/allocator.h forward here for GPUs. Internal.
+
+#include <cstddef>
+
+#include "solvent/core/allocator.h"
+
+namespace solvent::cuda {
+
+MemoryStats memory_stats(Device device);
+void reset_peak_memory(Device device) noexcept;
+/// Waits for the device and gives cached blocks back to it.
+void empty_cache(Device device) noexcept;
+void set_memory_limit(std::size_t bytes, Device device);
+
+}  // namespace solvent::cuda

@@ -1,0 +1,243 @@
+// Kernels behind basic.h. Deterministic: sums run over blocks of fixed size, in an order that depends on shapes only.
+
+#include "solvent/core/cuda/basic.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "solvent/core/cuda/elementwise.h"
+#include "solvent/core/error.h"
+
+namespace solvent::cuda {
+namespace {
+
+template <class T>
+__global__ void fill_kernel(T* y, T value, std::int64_t n) {
+  for (std::int64_t i = global_thread(); i < n; i += grid_threads()) y[i] = value;
+}
+
+// Copies move bytes: one kernel for each size of elements.
+template <class T>
+__global__ void copy_kernel(const T* x, T* y, StridedIndex<2> index, std::int64_t n) {
+  for (std::int64_t i = global_thread(); i < n; i += grid_threads()) {
+    std::int64_t offset[2];
+    index.locate(i, offset);
+    y[offset[1]] = x[offset[0]];
+  }
+}
+
+// Tiles of 32 x 32: y[b, j, i] = x[b, i, j] for unit strides along j in x and along i in y.
+constexpr int kTile = 32;
+constexpr int kTileRows = 8;
+
+template <class T>
+struct TransposeCall {
+  const T* x;
+  T* y;
+  std::int64_t rows, columns;          // of x, seen as matrices (rows, columns)
+  std::int64_t row_stride, out_stride; // of x along i, of y along j
+  std::int64_t batch_stride, out_batch_stride;
+  std::int64_t tiles_down, tiles_across, tiles;
+};
+
+template <class T>
+__global__ void transpose_kernel(TransposeCall<T> call) {
+  __shared__ T tile[kTile][kTile + 1];
+  for (std::int64_t t = blockIdx.x; t < call.tiles; t += gridDim.x) {
+    const std::int64_t across = t % call.tiles_across;
+    const std::int64_t down = t / call.tiles_across % call.tiles_down;
+    const std::int64_t batch = t / call.tiles_across / call.tiles_down;
+    const std::int64_t i0 = down * kTile;
+    const std::int64_t j0 = across * kTile;
+    for (int r = static_cast<int>(threadIdx.y); r < kTile; r += kTileRows)
+      if (i0 + r < call.rows && j0 + threadIdx.x < call.columns)
+        tile[r][threadIdx.x] = call.x[batch * call.batch_stride + (i0 + r) * call.row_stride + j0 + threadIdx.x];
+    __syncthreads();
+    for (int r = static_cast<int>(threadIdx.y); r < kTile; r += kTileRows)
+      if (j0 + r < call.columns && i0 + threadIdx.x < call.rows)
+        call.y[batch * call.out_batch_stride + (j0 + r) * call.out_stride + i0 + threadIdx.x] = tile[threadIdx.x][r];
+    __syncthreads();
+  }
+}
+
+// The copy as a batch of transposes, if it is one: merged rank 2 or 3 whose unit strides lie on different ones of two axes.
+template <class T>
+bool try_transpose(const char* name, Device device, const T* x, T* y, const engine::Loops& loops) {
+  if (loops.rank < 2 || loops.rank > 3) return false;
+  const int i = loops.rank - 2;
+  const int j = loops.rank - 1;
+  const bool unit_j_in_x = loops.stride[0][j] == 1 && loops.stride[1][i] == 1;
+  const bool unit_i_in_x = loops.stride[0][i] == 1 && loops.stride[1][j] == 1;
+  if (!unit_j_in_x && !unit_i_in_x) return false;
+  const int row = unit_j_in_x ? i : j;  // the axis along which x is not dense
+  const int column = unit_j_in_x ? j : i;
+  TransposeCall<T> call{};
+  call.x = x;
+  call.y = y;
+  call.rows = loops.extent[row];
+  call.columns = loops.extent[column];
+  call.row_stride = loops.stride[0][row];
+  call.out_stride = loops.stride[1][column];
+  call.batch_stride = loops.rank == 3 ? loops.stride[0][0] : 0;
+  call.out_batch_stride = loops.rank == 3 ? loops.stride[1][0] : 0;
+  call.tiles_down = (call.rows + kTile - 1) / kTile;
+  call.tiles_across = (call.columns + kTile - 1) / kTile;
+  call.tiles = call.tiles_down * call.tiles_across * (loops.rank == 3 ? loops.extent[0] : 1);
+  Launch where = over_blocks(name, call.tiles, device);
+  where.block = dim3(kTile, kTileRows);
+  launch(where, transpose_kernel<T>, call);
+  return true;
+}
+
+template <class T>
+void copy_typed(const Tensor& src, Tensor& dst) {
+  const std::int64_t n = src.numel();
+  const detail::TensorImpl& from = *src.impl();
+  const detail::TensorImpl& to = *dst.impl();
+  const T* const x = static_cast<const T*>(from.storage->data) + from.offset;
+  T* const y = static_cast<T*>(to.storage->data) + to.offset;
+  if (src.is_contiguous() && dst.is_contiguous())
+    return copy_on_device(y, x, static_cast<std::size_t>(n) * sizeof(T), from.device);
+  const Strides* const strides[] = {&from.strides, &to.strides};
+  if (try_transpose("copy", from.device, x, y, engine::merge_axes(from.shape, strides, 2))) return;
+  const StridedIndex<2> index(from.shape, strides);
+  launch(over_elements("copy", n, from.device), copy_kernel<T>, x, y, index, n);
+}
+
+template <class T>
+struct Add {
+  __device__ T operator()(const T (&x)[2]) const { return static_cast<T>(x[0] + x[1]); }
+};
+
+template <class T>
+struct Affine {
+  T scale, shift;
+  __device__ T operator()(const T (&x)[1]) const { return std::fma(scale, x[0], shift); }
+};
+template <>
+struct Affine<std::int64_t> {
+  std::int64_t scale, shift;
+  __device__ std::int64_t operator()(const std::int64_t (&x)[1]) const { return scale * x[0] + shift; }
+};
+
+// float32, float64 or int64.
+template <class F>
+void dispatch_number(DType dtype, const char* op, F&& f) {
+  if (dtype == DType::int64) return f(solvent::detail::TypeTag<std::int64_t>{});
+  dispatch_float(dtype, op, f);
+}
+
+// --- sums over axes -------------------------------------------------------------------------------------------------------
+
+// One result per thread: for many results whose addends lie side by side in memory.
+template <class T, class Sum>
+__global__ void sum_columns_kernel(const T* x, T* y, StridedIndex<1> kept, StridedIndex<1> reduced, std::int64_t results,
+                                   std::int64_t addends) {
+  for (std::int64_t r = global_thread(); r < results; r += grid_threads()) {
+    std::int64_t start[1];
+    kept.locate(r, start);
+    Sum total{};
+    for (std::int64_t k = 0; k < addends; ++k) {
+      std::int64_t offset[1];
+      reduced.locate(k, offset);
+      total += static_cast<Sum>(x[start[0] + offset[0]]);
+    }
+    y[r] = static_cast<T>(total);
+  }
+}
+
+// One result per block.
+template <class T, class Sum>
+__global__ void sum_rows_kernel(const T* x, T* y, StridedIndex<1> kept, StridedIndex<1> reduced, std::int64_t results,
+                                std::int64_t addends) {
+  for (std::int64_t r = blockIdx.x; r < results; r += gridDim.x) {
+    std::int64_t start[1];
+    kept.locate(r, start);
+    Sum total{};
+    for (std::int64_t k = threadIdx.x; k < addends; k += blockDim.x) {
+      std::int64_t offset[1];
+      reduced.locate(k, offset);
+      total += static_cast<Sum>(x[start[0] + offset[0]]);
+    }
+    total = block_fold(total, Sum{}, Plus{});
+    if (threadIdx.x == 0) y[r] = static_cast<T>(total);
+  }
+}
+
+template <class T, class Sum>
+void sum_typed(const Tensor& x, Tensor& y) {
+  const Shape& shape = x.shape();
+  Shape kept_shape = shape;
+  Shape reduced_shape = shape;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    const bool is_reduced = y.shape()[axis] != shape[axis];
+    (is_reduced ? kept_shape : reduced_shape)[axis] = 1;
+  }
+  const std::int64_t results = y.numel();
+  if (results == 0) return;
+  const std::int64_t addends = reduced_shape.product();
+  if (addends == 0) return fill(y, 0.0);
+  const Strides* const strides[] = {&x.strides()};
+  const StridedIndex<1> kept(kept_shape, strides);
+  const StridedIndex<1> reduced(reduced_shape, strides);
+  const bool columns = addends < 64 || (results >= 4096 && kept.rank > 0 && kept.stride[0][kept.rank - 1] == 1);
+  const T* const px = engine::ptr<T>(x);
+  T* const py = engine::mutable_ptr<T>(y);
+  if (columns) {
+    launch(over_elements("sum", results, x.device()), sum_columns_kernel<T, Sum>, px, py, kept, reduced, results, addends);
+  } else {
+    launch(over_blocks("sum", results, x.device()), sum_rows_kernel<T, Sum>, px, py, kept, reduced, results, addends);
+  }
+}
+
+}  // namespace
+
+void fill(Tensor& t, double value) {
+  const std::int64_t n = t.numel();
+  if (n == 0) return;
+  dispatch_all(t.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch(over_elements("fill", n, t.device()), fill_kernel<T>, engine::mutable_ptr<T>(t), static_cast<T>(value), n);
+  });
+}
+
+void copy_strided(const Tensor& src, Tensor& dst) {
+  if (src.numel() == 0) return;
+  switch (size_of(src.dtype())) {
+    case 1: return copy_typed<std::uint8_t>(src, dst);
+    case 4: return copy_typed<std::uint32_t>(src, dst);
+    default: return copy_typed<std::uint64_t>(src, dst);
+  }
+}
+
+Tensor add(Tensor& a, Tensor& b) {
+  Tensor y;
+  dispatch_number(a.dtype(), "add", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    y = elementwise<T, T>("add", Add<T>{}, {&a, &b});
+  });
+  return y;
+}
+
+Tensor affine(Tensor& x, double scale, double shift) {
+  Tensor y;
+  dispatch_number(x.dtype(), "affine", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    y = elementwise<T, T>("affine", Affine<T>{static_cast<T>(scale), static_cast<T>(shift)}, {&x});
+  });
+  return y;
+}
+
+Tensor sum_to(const Tensor& x, const Shape& shape) {
+  Tensor y = engine::empty(shape, x.dtype(), x.device());
+  if (x.dtype() == DType::int64) {
+    sum_typed<std::int64_t, std::int64_t>(x, y);
+  } else if (x.dtype() == DType::float32) {
+    sum_typed<float, double>(x, y);
+  } else {
+    sum_typed<double, double>(x, y);
+  }
+  return y;
+}
+
+}  // namespace solvent::cuda

@@ -1,0 +1,399 @@
+// Fibers, barriers and the runtime functions of the CUDA emulator; cuda_runtime.h says what it is for.
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include "cuda_runtime.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SOLVENT_EMULATOR_ASAN 1
+#include <sanitizer/common_interface_defs.h>
+#else
+#define SOLVENT_EMULATOR_ASAN 0
+#endif
+
+thread_local uint3 threadIdx;
+thread_local uint3 blockIdx;
+thread_local dim3 blockDim;
+thread_local dim3 gridDim;
+
+namespace solvent::cuda::emulator {
+namespace {
+
+constexpr std::size_t kStackBytes = std::size_t{256} << 10;  // touched pages only are real
+constexpr unsigned kLanes = 32;
+
+enum class State : unsigned char { running, at_block_barrier, at_exchange, ended };
+
+struct Fiber {
+  ucontext_t context;
+  void* stack = nullptr;
+  State state = State::ended;
+  uint3 index;
+  unsigned exchange_mask = 0;
+  unsigned char published[16] = {};
+  int source = 0;
+  std::size_t bytes = 0;
+  void* result = nullptr;
+};
+
+// One per host thread that launches; a block's fibers are reused by the next one.
+struct Scheduler {
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  ucontext_t main;
+  Fiber* current = nullptr;
+  const std::function<void()>* thread = nullptr;
+  std::vector<unsigned char> shared;
+  unsigned count = 0;
+  bool reversed = std::getenv("SOLVENT_EMULATOR_REVERSED") != nullptr;
+  const void* main_stack = nullptr;
+  std::size_t main_stack_bytes = 0;
+
+  ~Scheduler() {
+    for (const auto& f : fibers) munmap(f->stack, kStackBytes);
+  }
+};
+
+thread_local Scheduler t_scheduler;
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "CUDA emulator: %s (block %u,%u,%u of %u,%u,%u; %u,%u,%u threads)\n", what, blockIdx.x, blockIdx.y,
+               blockIdx.z, gridDim.x, gridDim.y, gridDim.z, blockDim.x, blockDim.y, blockDim.z);
+  std::abort();
+}
+
+void switch_to_fiber(Scheduler& s, Fiber& f) {
+  s.current = &f;
+  threadIdx = f.index;
+#if SOLVENT_EMULATOR_ASAN
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, f.stack, kStackBytes);
+  swapcontext(&s.main, &f.context);
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#else
+  swapcontext(&s.main, &f.context);
+#endif
+  s.current = nullptr;
+}
+
+void switch_to_main(Scheduler& s, Fiber& f) {
+#if SOLVENT_EMULATOR_ASAN
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, s.main_stack, s.main_stack_bytes);
+  swapcontext(&f.context, &s.main);
+  __sanitizer_finish_switch_fiber(fake, &s.main_stack, &s.main_stack_bytes);
+#else
+  swapcontext(&f.context, &s.main);
+#endif
+}
+
+// A fiber's whole life: one thread of every block it is given.
+void fiber_main() {
+  Scheduler& s = t_scheduler;
+#if SOLVENT_EMULATOR_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, &s.main_stack, &s.main_stack_bytes);
+#endif
+  for (;;) {
+    (*s.thread)();
+    s.current->state = State::ended;
+    switch_to_main(s, *s.current);
+  }
+}
+
+void make_fiber(Scheduler& s) {
+  auto f = std::make_unique<Fiber>();
+  f->stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (f->stack == MAP_FAILED) throw std::bad_alloc();
+  getcontext(&f->context);
+  f->context.uc_stack.ss_sp = f->stack;
+  f->context.uc_stack.ss_size = kStackBytes;
+  f->context.uc_link = nullptr;
+  makecontext(&f->context, fiber_main, 0);
+  s.fibers.push_back(std::move(f));
+}
+
+// Lets the fibers pass that wait at the block's barrier if all that have not ended are there.
+bool open_block_barrier(Scheduler& s) {
+  bool any = false;
+  for (unsigned i = 0; i < s.count; ++i) {
+    const State state = s.fibers[i]->state;
+    if (state == State::running || state == State::at_exchange) return false;
+    any |= state == State::at_block_barrier;
+  }
+  for (unsigned i = 0; i < s.count; ++i)
+    if (s.fibers[i]->state == State::at_block_barrier) s.fibers[i]->state = State::running;
+  return any;
+}
+
+// Completes the exchange of one mask in one warp if all its lanes have published.
+bool open_exchange(Scheduler& s, unsigned first, unsigned mask) {
+  for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
+    if (!(mask >> lane & 1u)) continue;
+    const Fiber& f = *s.fibers[first + lane];
+    if (f.state == State::ended) fail("a warp function names a lane that has ended");
+    if (f.state != State::at_exchange || f.exchange_mask != mask) return false;
+  }
+  for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
+    if (!(mask >> lane & 1u)) continue;
+    Fiber& f = *s.fibers[first + lane];
+    const auto source = static_cast<unsigned>(f.source);
+    const bool valid = source < kLanes && first + source < s.count && (mask >> source & 1u);
+    const Fiber& from = valid ? *s.fibers[first + source] : f;
+    std::memcpy(f.result, from.published, f.bytes);
+    f.state = State::running;
+  }
+  return true;
+}
+
+bool open_exchanges(Scheduler& s) {
+  bool any = false;
+  for (unsigned i = 0; i < s.count; ++i) {
+    const Fiber& f = *s.fibers[i];
+    if (f.state == State::at_exchange) any |= open_exchange(s, i / kLanes * kLanes, f.exchange_mask);
+  }
+  return any;
+}
+
+void run_block(Scheduler& s, dim3 block) {
+  unsigned alive = s.count;
+  unsigned i = 0;
+  for (unsigned z = 0; z < block.z; ++z)
+    for (unsigned y = 0; y < block.y; ++y)
+      for (unsigned x = 0; x < block.x; ++x, ++i) {
+        s.fibers[i]->index = {x, y, z};
+        s.fibers[i]->state = State::running;
+      }
+  while (alive > 0) {
+    for (unsigned k = 0; k < s.count; ++k) {
+      Fiber& f = *s.fibers[s.reversed ? s.count - 1 - k : k];
+      if (f.state != State::running) continue;
+      switch_to_fiber(s, f);
+      if (f.state == State::ended) --alive;
+    }
+    if (alive == 0) break;
+    if (!open_exchanges(s) && !open_block_barrier(s)) fail("threads wait at barriers that can never be passed");
+  }
+}
+
+}  // namespace
+
+void run(dim3 grid, dim3 block, std::size_t shared_bytes, bool has_barriers, const std::function<void()>& thread) {
+  Scheduler& s = t_scheduler;
+  if (s.current != nullptr) fail("a kernel launches a kernel");
+  const unsigned count = block.x * block.y * block.z;
+  if (count == 0 || count > 1024) fail("a block has 1 to 1024 threads");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) fail("the grid has a bad extent");
+  if (shared_bytes > std::size_t{227} << 10) fail("more than 227 KiB of shared memory");
+  gridDim = grid;
+  blockDim = block;
+  s.thread = &thread;
+  s.count = count;
+  if (has_barriers)
+    while (s.fibers.size() < count) make_fiber(s);
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        s.shared.assign(shared_bytes, 0xff);
+        if (has_barriers) {
+          run_block(s, block);
+          continue;
+        }
+        for (threadIdx.z = 0; threadIdx.z < block.z; ++threadIdx.z)
+          for (threadIdx.y = 0; threadIdx.y < block.y; ++threadIdx.y)
+            for (threadIdx.x = 0; threadIdx.x < block.x; ++threadIdx.x) thread();
+      }
+}
+
+void* dynamic_shared() { return t_scheduler.shared.data(); }
+
+void block_barrier() {
+  Scheduler& s = t_scheduler;
+  if (s.current == nullptr) fail("a barrier in a kernel that was launched as one without barriers");
+  s.current->state = State::at_block_barrier;
+  switch_to_main(s, *s.current);
+}
+
+void exchange(unsigned mask, const void* value, std::size_t bytes, int source, void* result) {
+  Scheduler& s = t_scheduler;
+  if (s.current == nullptr) fail("a warp function in a kernel that was launched as one without barriers");
+  Fiber& f = *s.current;
+  if (bytes > sizeof(f.published)) fail("a warp function exchanges more than 16 bytes");
+  if (!(mask >> lane() & 1u)) fail("a warp function was called by a lane outside of its mask");
+  std::memcpy(f.published, value, bytes);
+  f.bytes = bytes;
+  f.source = source;
+  f.result = result;
+  f.exchange_mask = mask;
+  f.state = State::at_exchange;
+  switch_to_main(s, f);
+}
+
+int lane() {
+  return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kLanes);
+}
+
+}  // namespace solvent::cuda::emulator
+
+// --- runtime ------------------------------------------------------------------------------------------------------------
+
+// SOLVENT_EMULATED_GPUS sets the number of devices, 0 included; SOLVENT_EMULATED_MEMORY their bytes.
+namespace {
+
+constexpr std::size_t kDefaultMemory = std::size_t{4} << 30;
+
+std::size_t setting(const char* name, std::size_t otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+int device_count() { return static_cast<int>(setting("SOLVENT_EMULATED_GPUS", 1)); }
+
+thread_local int t_device = 0;
+thread_local cudaError_t t_error = cudaSuccess;
+std::size_t used_bytes = 0;  // the library's allocator holds a lock around cudaMalloc and cudaFree
+
+cudaError_t note(cudaError_t error) {
+  if (error != cudaSuccess) t_error = error;
+  return error;
+}
+
+}  // namespace
+
+struct CUstream_st {};
+struct CUevent_st {
+  std::chrono::steady_clock::time_point time;
+};
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    default: return "cudaErrorInvalidValue";
+  }
+}
+const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+cudaError_t cudaGetLastError() { return std::exchange(t_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return t_error; }
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = device_count();
+  return *count > 0 ? cudaSuccess : note(cudaErrorNoDevice);
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= device_count()) return note(cudaErrorInvalidDevice);
+  t_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = t_device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= device_count()) return note(cudaErrorInvalidDevice);
+  *properties = {};
+  std::strcpy(properties->name, "emulated GPU");
+  properties->totalGlobalMem = setting("SOLVENT_EMULATED_MEMORY", kDefaultMemory);
+  properties->major = 9;
+  properties->multiProcessorCount = 4;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : 227 << 10;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
+
+// The size stands in front of the block, for the account of used memory.
+cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  if (used_bytes + bytes > setting("SOLVENT_EMULATED_MEMORY", kDefaultMemory)) return note(cudaErrorMemoryAllocation);
+  auto* const block = static_cast<unsigned char*>(std::aligned_alloc(512, (bytes + 512 + 511) / 512 * 512));
+  if (block == nullptr) return note(cudaErrorMemoryAllocation);
+  std::memcpy(block, &bytes, sizeof(bytes));
+  std::memset(block + 512, 0xff, bytes);  // fresh memory holds NaN
+  used_bytes += bytes;
+  *p = block + 512;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* p) {
+  if (p == nullptr) return cudaSuccess;
+  unsigned char* const block = static_cast<unsigned char*>(p) - 512;
+  std::size_t bytes = 0;
+  std::memcpy(&bytes, block, sizeof(bytes));
+  used_bytes -= bytes;
+  std::free(block);
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
+  *total_bytes = setting("SOLVENT_EMULATED_MEMORY", kDefaultMemory);
+  *free_bytes = *total_bytes - used_bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
+  *p = std::malloc(bytes);
+  return *p ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeHost(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
+  if (bytes > 0) std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, std::size_t bytes, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
+}
+cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
+  if (bytes > 0) std::memset(p, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new CUstream_st;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  return cudaSuccess;
+}

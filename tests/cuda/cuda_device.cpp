@@ -1,0 +1,107 @@
+#include "solvent/tests/cuda/cuda_device.h"
+
+#include <cstdio>
+
+#include "solvent/core/cuda/runtime.h"
+
+namespace solvent::testing {
+
+bool has_cuda_test_device() {
+  if (cuda::device_count() > 0) return true;
+  std::printf("skipped: no CUDA device (%s)\n", cuda::unavailable_reason().c_str());
+  return false;
+}
+
+const std::set<std::string>& operations_without_cuda() {
+  static const std::set<std::string> names = {
+      // ops/conv.cpp
+      "conv",
+      "conv_input_grad",
+      "conv_weight_grad",
+      // ops/factor.cpp
+      "cholesky",
+      "det",
+      "inverse",
+      "qr",
+      "slogdet",
+      "triangular_solve",
+      // ops/gru.cpp
+      "gru_sequence",
+      "gru_sequence_grad",
+      // ops/index.cpp
+      "gather",
+      "one_hot",
+      "scatter_add",
+      // ops/linalg.cpp
+      "matmul",
+      "outer",
+      "solve",
+      // ops/loss.cpp
+      "cross_entropy",
+      "cross_entropy_grad",
+      // ops/matrix_functions.cpp
+      "expm",
+      "expm_frechet",
+      "phi1",
+      "phi1_frechet",
+      // ops/matrix_parts.cpp
+      "diag_embed",
+      "diagonal",
+      "tril",
+      "triu",
+      // ops/norm.cpp
+      "batch_moments",
+      "batch_norm",
+      "batch_norm_grad",
+      "channel_affine",
+      "dropout",
+      "layer_norm_affine",
+      "layer_norm_affine_grad",
+      // ops/pool.cpp
+      "avg_pool2d",
+      "avg_pool2d_grad",
+      "max_pool2d",
+      "max_unpool2d",
+      "pool_take",
+      "resample",
+      // ops/random.cpp
+      "bernoulli",
+      "normal",
+      "permutation",
+      "randint",
+      "truncated_normal",
+      "uniform",
+      // ops/reduce.cpp
+      "all",
+      "any",
+      "layer_norm",
+      "layer_norm_grad",
+      "log_softmax",
+      "logsumexp",
+      "max_with_arg",
+      "min_with_arg",
+      "softmax",
+      "softmax_grad",
+      // ops/scan.cpp
+      "affine_scan",
+      "affine_scan_reversed",
+      "cumprod",
+      "cumsum",
+      // ops/shape_ops.cpp
+      "clone",
+      "concat",
+      "pad",
+      "slice",
+      "split",
+      "stack",
+      "unstack",
+      // ops/sort.cpp
+      "sort",
+      // ops/spectral.cpp
+      "eigh",
+      "svd",
+  };
+  return names;
+}
+
+}  // namespace solvent::testing
