@@ -23,10 +23,6 @@ constexpr Key derive(const Key& key, std::uint64_t domain, std::uint64_t number)
   return Key(join(block[0], block[1]), join(block[2], block[3]));
 }
 
-constexpr philox::Counter words(const Key& key, std::uint64_t block) noexcept {
-  return philox::block({low(block), high(block), low(key.stream), high(key.stream)}, {low(key.seed), high(key.seed)});
-}
-
 }  // namespace
 
 std::vector<Key> Key::split(int n) const {
@@ -39,11 +35,11 @@ std::vector<Key> Key::split(int n) const {
 
 Key Key::fold_in(std::uint64_t number) const noexcept { return derive(*this, kFoldDomain, number); }
 
-std::uint32_t Key::bits(std::uint64_t i) const noexcept { return words(*this, i / 4)[i % 4]; }
+std::uint32_t Key::bits(std::uint64_t i) const noexcept { return philox::words(seed, stream, i / 4).word[i % 4]; }
 
 double Key::uniform(std::uint64_t i) const noexcept {
-  const philox::Counter block = words(*this, i / 2);  // words 2i and 2i + 1 lie in one block of four
-  const std::uint64_t word = join(block[2 * (i % 2) + 1], block[2 * (i % 2)]);
+  const philox::Words block = philox::words(seed, stream, i / 2);  // words 2i and 2i + 1 lie in one block of four
+  const std::uint64_t word = join(block.word[2 * (i % 2) + 1], block.word[2 * (i % 2)]);
   return static_cast<double>(word >> 11) * 0x1p-53;
 }
 

@@ -20,17 +20,35 @@ using Counter = std::array<std::uint32_t, 4>;
 /// Key of the generator: 64 bits.
 using Seed = std::array<std::uint32_t, 2>;
 
+/// Four words in a plain array, which kernels can index.
+struct Words {
+  std::uint32_t word[4];  ///< in the order of the stream
+};
+
 /// Ten rounds of Philox4x32.
-SOLVENT_HD constexpr Counter block(Counter c, Seed k) noexcept {
+SOLVENT_HD constexpr Words rounds(Words c, std::uint32_t key0, std::uint32_t key1) noexcept {
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c[2];
-    c = {static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<std::uint32_t>(p1),
-         static_cast<std::uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<std::uint32_t>(p0)};
-    k[0] += 0x9E3779B9u;
-    k[1] += 0xBB67AE85u;
+    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c.word[0];
+    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c.word[2];
+    c = {{static_cast<std::uint32_t>(p1 >> 32) ^ c.word[1] ^ key0, static_cast<std::uint32_t>(p1),
+          static_cast<std::uint32_t>(p0 >> 32) ^ c.word[3] ^ key1, static_cast<std::uint32_t>(p0)}};
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
   }
   return c;
+}
+
+/// Words 4 `block` to 4 `block` + 3 of the stream of Key(seed, stream), on the host and in kernels.
+SOLVENT_HD constexpr Words words(std::uint64_t seed, std::uint64_t stream, std::uint64_t block) noexcept {
+  return rounds({{static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
+                  static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)}},
+                static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+}
+
+/// The generator on the host: ten rounds of Philox4x32 from counter and key.
+constexpr Counter block(const Counter& c, const Seed& k) noexcept {
+  const Words w = rounds({{c[0], c[1], c[2], c[3]}}, k[0], k[1]);
+  return {w.word[0], w.word[1], w.word[2], w.word[3]};
 }
 }  // namespace philox
 

@@ -27,6 +27,8 @@ TEST_CASE("key: bits follow the documented layout of counter and key") {
       {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0x13198a2e, 0x03707344},
       {0xa4093822, 0x299f31d0});
   for (std::uint64_t lane = 0; lane < 4; ++lane) CHECK(key.bits(4 * block + lane) == expected[lane]);
+  const philox::Words words = philox::words(key.seed, key.stream, block);  // the form for kernels
+  for (std::size_t lane = 0; lane < 4; ++lane) CHECK(words.word[lane] == expected[lane]);
 }
 
 TEST_CASE("key: uniform is built from the words 2i and 2i + 1 and lies in [0, 1)") {
