@@ -15,6 +15,7 @@
 #include "solvent/core/parallel.h"
 #include "solvent/core/rng.h"
 #include "solvent/core/shape.h"
+#include "solvent/core/stream.h"
 #include "solvent/core/tensor.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"

@@ -218,6 +218,20 @@ void deallocate(void* p, Device device) noexcept {
   pool.free_lists[block.stream][block.size_class].push_back(p);
 }
 
+void give_back_memory(CUstream_st* stream, Device device) noexcept {
+  const cudaStream_t heir = default_stream(device);
+  Pool& pool = pool_of(device);
+  const std::lock_guard lock(pool.mutex);
+  for (auto& [p, block] : pool.blocks)
+    if (block.stream == stream) block.stream = heir;
+  const auto found = pool.free_lists.find(stream);
+  if (found == pool.free_lists.end()) return;
+  FreeLists& lists = pool.free_lists[heir];
+  for (auto& [size_class, list] : pool.free_lists[stream])
+    lists[size_class].insert(lists[size_class].end(), list.begin(), list.end());
+  pool.free_lists.erase(stream);
+}
+
 MemoryStats memory_stats(Device device) {
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);

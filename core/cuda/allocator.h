@@ -5,6 +5,8 @@
 
 #include "solvent/core/allocator.h"
 
+struct CUstream_st;  // cudaStream_t is a pointer to it
+
 namespace solvent::cuda {
 
 MemoryStats memory_stats(Device device);
@@ -12,5 +14,8 @@ void reset_peak_memory(Device device) noexcept;
 /// Waits for the device and gives cached blocks back to it.
 void empty_cache(Device device) noexcept;
 void set_memory_limit(std::size_t bytes, Device device);
+
+/// Hands the blocks of a stream without pending work to the device's default stream.
+void give_back_memory(CUstream_st* stream, Device device) noexcept;
 
 }  // namespace solvent::cuda

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include "solvent/core/cuda/graph.h"
 #include "solvent/core/error.h"
 
 namespace solvent::cuda {
@@ -48,14 +49,6 @@ Devices& devices() {
 // Streams that StreamGuard made current on this thread, by device.
 thread_local std::vector<cudaStream_t> t_streams;
 
-cudaStream_t default_stream(Device device) {
-  Devices& all = devices();
-  const std::lock_guard lock(all.mutex);
-  cudaStream_t& stream = all.streams[static_cast<std::size_t>(device.index)];
-  if (stream == nullptr) check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "make a stream");
-  return stream;
-}
-
 }  // namespace
 
 void check(int error, const char* what) {
@@ -75,6 +68,14 @@ void use(Device device) {
   if (current == device.index) return;
   check(cudaSetDevice(device.index), "select a device");
   current = device.index;
+}
+
+CUstream_st* default_stream(Device device) {
+  Devices& all = devices();
+  const std::lock_guard lock(all.mutex);
+  cudaStream_t& stream = all.streams[static_cast<std::size_t>(device.index)];
+  if (stream == nullptr) check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "make a stream");
+  return stream;
 }
 
 CUstream_st* current_stream(Device device) {
@@ -97,6 +98,9 @@ int multiprocessors(Device device) { return devices().multiprocessors[static_cas
 void copy_to_device(void* to, const void* host, std::size_t bytes, Device device) {
   if (bytes == 0) return;
   const cudaStream_t stream = current_stream(device);
+  if (is_recording(stream))
+    throw DeviceError("[graph] the recorded function copies from the host, whose memory will be gone at the replay; make the "
+                      "tensor outside and pass it as an input.");
   check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 

@@ -26,6 +26,9 @@ SOLVENT_API CUstream_st* current_stream(Device device);
 /// Replaces it; null means the device's own default stream of the library. Returns the one before.
 SOLVENT_API CUstream_st* set_current_stream(Device device, CUstream_st* stream);
 
+/// The library's own stream of the device.
+SOLVENT_API CUstream_st* default_stream(Device device);
+
 /// Number of streaming multiprocessors.
 SOLVENT_API int multiprocessors(Device device);
 

@@ -45,6 +45,10 @@ Array map(const Array& a, const Array& b, const std::function<double(double, dou
 Tensor normal_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype);
 /// Uniform in [low, high).
 Tensor uniform_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype, double low, double high);
+/// Distinct values in random order, at least 1/4 apart, so that the largest stays the largest under small steps.
+Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype);
+/// One such tensor per shape, as OpCase::samples wants them.
+std::function<std::vector<Tensors>(Key, DType)> distinct_samples(std::vector<Shape> shapes);
 /// int64 in [low, high).
 Tensor integer_sample(Key key, std::uint64_t n, const Shape& shape, std::int64_t low, std::int64_t high);
 /// bool, true with probability 1/2.

@@ -12,27 +12,6 @@ namespace {
 
 using Lists = std::vector<Tensors>;
 
-// Distinct values in random order, so that the largest stays the largest under small steps.
-Tensor distinct(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
-  std::vector<std::pair<double, std::size_t>> order;
-  const Key k = key.fold_in(n);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(shape.product()); ++i) order.emplace_back(k.uniform(i), i);
-  std::sort(order.begin(), order.end());
-  std::vector<double> values(order.size());
-  for (std::size_t rank = 0; rank < order.size(); ++rank)
-    values[order[rank].second] = 0.25 * static_cast<double>(rank) - 0.1 * static_cast<double>(order.size());
-  if (dtype == float64) return from_vector(values, shape);
-  return from_vector(std::vector<float>(values.begin(), values.end()), shape);
-}
-
-std::function<Lists(Key, DType)> maps(std::vector<Shape> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({distinct(key, i, shapes[i], dtype)});
-    return lists;
-  };
-}
-
 // The window of position (oh, ow): rows [top, bottom), columns [left, right) of the map.
 struct Window {
   std::int64_t top, bottom, left, right;
@@ -134,7 +113,7 @@ OpCase max_case(const char* name, const MaxPoolOptions& options, const Windows& 
     return Tensors{r.value, r.index};
   };
   c.reference = [windows](const Arrays& x) { return max_reference(x[0], windows); };
-  c.samples = maps(std::move(shapes));
+  c.samples = distinct_samples(std::move(shapes));
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {4, 9, 50, 67}, dtype)}; };
   c.no_errors = "see max_pool2d";
   return c;
@@ -183,7 +162,7 @@ std::vector<OpCase> max_cases() {
     for (Array& a : out) a.shape.erase(a.shape.rank() - 2);
     return out;
   };
-  c.samples = maps({{2, 3, 5}, {6}, {2, 4}, {0, 4}});
+  c.samples = distinct_samples({{2, 3, 5}, {6}, {2, 4}, {0, 4}});
   c.no_single = "a window of two";
   c.errors = {
       {"0-d", [] { (void)max_pool1d(zeros({}), 2); }, "ShapeError", {"[max_pool1d]", "0-d", "(..., L)", "reshape"}}};
@@ -253,7 +232,7 @@ OpCase mean_case(const char* name, const AvgPoolOptions& options, const Windows&
   c.function = [options](Tensors x) { return detail::one(avg_pool2d(std::move(x[0]), options)); };
   const bool include_pad = options.count_include_pad;
   c.reference = [=](const Arrays& x) { return Arrays{mean_reference(x[0], windows, include_pad)}; };
-  c.samples = maps(std::move(shapes));
+  c.samples = distinct_samples(std::move(shapes));
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {4, 9, 50, 67}, dtype)}; };
   c.no_errors = "see avg_pool2d";
   return c;
@@ -282,7 +261,7 @@ std::vector<OpCase> mean_cases() {
     out.shape.erase(out.shape.rank() - 2);
     return Arrays{out};
   };
-  c.samples = maps({{2, 3, 5}, {6}, {2, 4}, {1}, {0, 4}});
+  c.samples = distinct_samples({{2, 3, 5}, {6}, {2, 4}, {1}, {0, 4}});
   c.errors = {
       {"0-d", [] { (void)avg_pool1d(zeros({}), 2); }, "ShapeError", {"[avg_pool1d]", "0-d", "(..., L)", "reshape"}}};
   cases.push_back(c);
@@ -353,7 +332,7 @@ OpCase resize_case(const char* name, Size2d size, const ResizeOptions& options) 
   c.reference = [=](const Arrays& x) {
     return Arrays{resize_reference(resize_reference(x[0], 2, size.height, options), 1, size.width, options)};
   };
-  c.samples = maps({{2, 3, 4}, {5, 7}, {1, 1}, {2, 1, 2}, {4, 9}, {0, 3, 3}});
+  c.samples = distinct_samples({{2, 3, 4}, {5, 7}, {1, 1}, {2, 1, 2}, {4, 9}, {0, 3, 3}});
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {9, 5, 50, 67}, dtype)}; };
   c.no_errors = "see resample/bilinear";
   return c;
@@ -391,7 +370,7 @@ std::vector<OpCase> resize_cases() {
   OpCase c = resize_case("resample/1d", 1, {});
   c.function = [](Tensors x) { return detail::one(resize1d(std::move(x[0]), 6)); };
   c.reference = [](const Arrays& x) { return Arrays{resize_reference(x[0], 1, 6, {})}; };
-  c.samples = maps({{2, 3}, {9}, {1}, {2, 1}, {0, 3}});
+  c.samples = distinct_samples({{2, 3}, {9}, {1}, {2, 1}, {0, 3}});
   cases.push_back(c);
   return cases;
 }

@@ -98,27 +98,6 @@ std::function<Lists(Key, DType)> normal_pairs(std::vector<Shape> shapes) {
   };
 }
 
-// Distinct values in random order, so that the largest stays the largest under small steps.
-Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
-  std::vector<std::pair<double, std::size_t>> order;
-  const Key k = key.fold_in(n);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(shape.product()); ++i) order.emplace_back(k.uniform(i), i);
-  std::sort(order.begin(), order.end());
-  std::vector<double> values(order.size());
-  for (std::size_t rank = 0; rank < order.size(); ++rank)
-    values[order[rank].second] = 0.25 * static_cast<double>(rank) - 0.1 * static_cast<double>(order.size());
-  if (dtype == float64) return from_vector(values, shape);
-  return from_vector(std::vector<float>(values.begin(), values.end()), shape);
-}
-
-std::function<Lists(Key, DType)> distinct(std::vector<Shape> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({distinct_sample(key, i, shapes[i], dtype)});
-    return lists;
-  };
-}
-
 Tensors large_matrix(Key key, DType dtype) { return {normal_sample(key, 0, {701, 301}, dtype)}; }
 
 std::vector<ErrorCase> axis_errors(const char* name, std::function<void(Tensor, std::int64_t)> call) {
@@ -230,7 +209,7 @@ std::vector<OpCase> extreme_cases() {
     return Tensors{r.value, r.index};
   };
   c.reference = [](const Arrays& x) { return extreme_of(x[0], -1, true); };
-  c.samples = distinct(kShapes);
+  c.samples = distinct_samples(kShapes);
   c.large = large_matrix;
   c.errors = axis_errors("max_with_arg", [](Tensor x, std::int64_t axis) { (void)max_with_arg(std::move(x), axis); });
   c.errors.push_back({"empty axis",
@@ -249,7 +228,7 @@ std::vector<OpCase> extreme_cases() {
     return Tensors{r.value, r.index};
   };
   c.reference = [](const Arrays& x) { return extreme_of(x[0], 0, false); };
-  c.samples = distinct({{2, 3}, {3, 2, 4}, {19, 2}, {1, 1}, {3, 0}, {1}});
+  c.samples = distinct_samples({{2, 3}, {3, 2, 4}, {19, 2}, {1, 1}, {3, 0}, {1}});
   c.errors = axis_errors("min_with_arg", [](Tensor x, std::int64_t axis) { (void)min_with_arg(std::move(x), axis); });
   cases.push_back(c);
 
@@ -259,7 +238,7 @@ std::vector<OpCase> extreme_cases() {
   c.reference = [](const Arrays& x) {
     return Arrays{Array({}, *std::max_element(x[0].values.begin(), x[0].values.end()))};
   };
-  c.samples = distinct({{2, 3}, {3, 2, 4}, {}, {1}});
+  c.samples = distinct_samples({{2, 3}, {3, 2, 4}, {}, {1}});
   c.no_empty = "no element, no largest one: an error, see max_with_arg";
   c.errors.clear();
   c.no_errors = "see max_with_arg";

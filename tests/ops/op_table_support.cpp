@@ -1,5 +1,7 @@
 // Host arrays and sample tensors for the table of operations.
 
+#include <utility>
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -100,6 +102,25 @@ Tensor uniform_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype,
   std::vector<double> values(static_cast<std::size_t>(shape.product()));
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = low + (high - low) * k.uniform(i);
   return floating(values, shape, dtype);
+}
+
+Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
+  std::vector<std::pair<double, std::size_t>> order;
+  const Key k = key.fold_in(n);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(shape.product()); ++i) order.emplace_back(k.uniform(i), i);
+  std::sort(order.begin(), order.end());
+  std::vector<double> values(order.size());
+  for (std::size_t rank = 0; rank < order.size(); ++rank)
+    values[order[rank].second] = 0.25 * static_cast<double>(rank) - 0.1 * static_cast<double>(order.size());
+  return floating(values, shape, dtype);
+}
+
+std::function<std::vector<Tensors>(Key, DType)> distinct_samples(std::vector<Shape> shapes) {
+  return [shapes = std::move(shapes)](Key key, DType dtype) {
+    std::vector<Tensors> lists;
+    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({distinct_sample(key, i, shapes[i], dtype)});
+    return lists;
+  };
 }
 
 Tensor integer_sample(Key key, std::uint64_t n, const Shape& shape, std::int64_t low, std::int64_t high) {
