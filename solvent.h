@@ -12,6 +12,7 @@
 #include "solvent/core/error.h"
 #include "solvent/core/io/npy.h"
 #include "solvent/core/io/safetensors.h"
+#include "solvent/core/matmul_precision.h"
 #include "solvent/core/parallel.h"
 #include "solvent/core/rng.h"
 #include "solvent/core/shape.h"

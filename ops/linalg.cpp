@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/linalg_kernels.h"
 #include "solvent/ops/elementwise.h"
@@ -19,6 +20,9 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/ops/shape_primitives.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/linalg.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -55,8 +59,12 @@ TensorVec matmul_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return grads;
 }
 
-constinit const OpDef kMatmul{
-    .name = "matmul", .cpu = matmul_kernel, .jvp = matmul_jvp, .vjp = matmul_vjp, .inputs = {Save::data}};
+constinit const OpDef kMatmul{.name = "matmul",
+                              .cpu = matmul_kernel,
+                              .cuda = SOLVENT_CUDA_KERNEL(cuda::matmul),
+                              .jvp = matmul_jvp,
+                              .vjp = matmul_vjp,
+                              .inputs = {Save::data}};
 
 // Operands of rank >= 2 with matching inner extents.
 Tensor matmul_matrices(Tensor a, Tensor b) {
@@ -110,8 +118,12 @@ TensorVec outer_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return grads;
 }
 
-constinit const OpDef kOuter{
-    .name = "outer", .cpu = outer_kernel, .jvp = outer_jvp, .vjp = outer_vjp, .inputs = {Save::data}};
+constinit const OpDef kOuter{.name = "outer",
+                             .cpu = outer_kernel,
+                             .cuda = SOLVENT_CUDA_KERNEL(cuda::outer),
+                             .jvp = outer_jvp,
+                             .vjp = outer_vjp,
+                             .inputs = {Save::data}};
 
 // --- solve ----------------------------------------------------------------------------------------------------------------
 

@@ -14,45 +14,14 @@
 #include "solvent/core/engine/iterate.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/matrix_layout.h"
 
 namespace solvent::cpu {
 namespace {
 
-// How a GEMM reads a matrix: row-major with leading dimension `ld`, or the transpose of such a one.
-struct Layout {
-  bool readable = false;
-  bool transposed = false;
-  std::int64_t ld = 1;
-};
-
-Layout layout_of(std::int64_t rows, std::int64_t cols, std::int64_t row_stride, std::int64_t col_stride) {
-  const std::int64_t min_row = std::max<std::int64_t>(cols, 1);
-  const std::int64_t min_col = std::max<std::int64_t>(rows, 1);
-  if ((col_stride == 1 || cols == 1) && (row_stride >= min_row || rows == 1))
-    return {true, false, rows == 1 ? min_row : row_stride};
-  if ((row_stride == 1 || rows == 1) && (col_stride >= min_col || cols == 1))
-    return {true, true, cols == 1 ? min_col : col_stride};
-  return {};
-}
-
-Layout layout_of(const Tensor& t) {
-  const int rank = t.rank();
-  if (t.numel() == 0)
-    return {true, false, std::max<std::int64_t>(t.shape()[rank - 1], 1)};  // an empty batch has any strides
-  return layout_of(t.shape()[rank - 2], t.shape()[rank - 1], t.strides()[rank - 2], t.strides()[rank - 1]);
-}
-
-// A copy whose matrices are row-major; leading axes of stride 0 keep it.
-Tensor dense_matrices(const Tensor& t) {
-  Shape distinct = t.shape();
-  for (int axis = 0; axis < t.rank() - 2; ++axis)
-    if (t.strides()[axis] == 0) distinct[axis] = 1;
-  const Tensor copy = engine::contiguous(engine::view(t, distinct, t.strides(), t.impl()->offset));
-  Strides strides = copy.strides();
-  for (int axis = 0; axis < t.rank() - 2; ++axis)
-    if (distinct[axis] != t.shape()[axis]) strides[axis] = 0;
-  return engine::view(copy, t.shape(), strides, copy.impl()->offset);
-}
+using detail::dense_matrices;
+using detail::layout_of;
+using Layout = detail::MatrixLayout;
 
 // y = A x for `batch` matrices of at most kTinyMatrix elements, in a fixed order of additions.
 constexpr std::int64_t kTinyMatrix = 64;
@@ -113,13 +82,10 @@ void batched(const Tensor& a, const Layout& la, const Tensor& b, const Layout& l
   const std::int64_t m = c.shape()[lead_rank];
   const std::int64_t n = c.shape()[lead_rank + 1];
   const std::int64_t k = a.shape()[lead_rank + 1];
-  const auto lead = [lead_rank](const Dims& d) {
-    return Dims(std::span(d.begin(), static_cast<std::size_t>(lead_rank)));
-  };
-  const Shape lead_shape = lead(c.shape());
-  const Strides lead_a = lead(a.strides());
-  const Strides lead_b = lead(b.strides());
-  const Strides lead_c = lead(c.strides());
+  const Shape lead_shape = detail::leading_axes(c.shape());
+  const Strides lead_a = detail::leading_axes(a.strides());
+  const Strides lead_b = detail::leading_axes(b.strides());
+  const Strides lead_c = detail::leading_axes(c.strides());
   const Strides* strides[] = {&lead_a, &lead_b, &lead_c};
   const engine::Loops loops = engine::merge_axes(lead_shape, strides, 3);
   const T* pa = engine::ptr<T>(a);

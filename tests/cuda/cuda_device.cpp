@@ -33,8 +33,6 @@ const std::set<std::string>& operations_without_cuda() {
       "one_hot",
       "scatter_add",
       // ops/linalg.cpp
-      "matmul",
-      "outer",
       "solve",
       // ops/loss.cpp
       "cross_entropy",

@@ -1,0 +1,51 @@
+#pragma once
+/// Products of matrices in device memory: cuBLAS (blas.cpp), or the CPU's own products in builds for the emulator
+/// (blas_emulated.cpp). Internal to the library.
+///
+/// Work goes to the current stream. The same bits at every run and on any stream: each stream of a thread has a workspace of
+/// fixed size, so the library's choice of an algorithm depends on sizes only. float32 is multiplied as matmul_precision()
+/// says, without TF32 unless asked.
+
+#include <cstdint>
+
+#include "solvent/core/device.h"
+#include "solvent/core/export.h"
+
+namespace solvent::cuda {
+
+/// C = alpha op(A) op(B) + beta C for `batch` products of row-major matrices: op(A) (m, k), op(B) (k, n), C (m, n). Strides
+/// are between consecutive operands; 0 shares an input. C is not read if beta is 0. No extent is 0.
+template <class T>
+struct Gemm {
+  bool trans_a = false;
+  bool trans_b = false;
+  std::int64_t m = 0, n = 0, k = 0;
+  T alpha = T(1);
+  const T* a = nullptr;
+  std::int64_t lda = 0;
+  const T* b = nullptr;
+  std::int64_t ldb = 0;
+  T beta = T(0);
+  T* c = nullptr;
+  std::int64_t ldc = 0;
+  std::int64_t batch = 1;
+  std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;
+  bool exact = false;  ///< float32 throughout, whatever matmul_precision() says: for factorisations
+};
+
+/// @throws DeviceError
+/// @{
+SOLVENT_API void gemm(const Gemm<float>& call, Device device);
+SOLVENT_API void gemm(const Gemm<double>& call, Device device);
+/// @}
+
+/// The same for products anywhere in memory: arrays of `call.batch` pointers, themselves in device memory, replace the
+/// pointers and strides of `call`. @throws DeviceError
+/// @{
+SOLVENT_API void gemm_pointers(const Gemm<float>& call, const float* const* a, const float* const* b, float* const* c,
+                               Device device);
+SOLVENT_API void gemm_pointers(const Gemm<double>& call, const double* const* a, const double* const* b,
+                               double* const* c, Device device);
+/// @}
+
+}  // namespace solvent::cuda

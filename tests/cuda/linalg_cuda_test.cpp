@@ -1,0 +1,126 @@
+// Products of matrices on a GPU at sizes that reach every path: small ones in groups with tails, transposed and shared
+// operands, batches without a common stride, one tall product; against the CPU.
+
+#include "solvent/core/engine/view.h"
+#include "solvent/core/error.h"
+#include "solvent/core/matmul_precision.h"
+#include "solvent/ops/linalg.h"
+#include "solvent/ops/shape_ops.h"
+#include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/ops/op_table.h"
+#include "solvent/tests/support/catch.h"
+
+namespace solvent::testing {
+namespace {
+
+const Device kGpu = cuda_test_device();
+const Key kKey(77);
+
+Tensor random(std::uint64_t i, const Shape& shape, DType dtype) { return normal_sample(kKey, i, shape, dtype); }
+
+double tolerance(DType dtype) { return dtype == float32 ? 2e-5 : 1e-13; }
+
+// Largest |got - expected| / max(1, |expected|).
+double error(const Tensor& got, const Tensor& expected) {
+  REQUIRE(got.shape() == expected.shape());
+  REQUIRE(got.device() == kGpu);
+  const Array g(to(got, cpu_device));
+  const Array e(expected);
+  double largest = 0.0;
+  for (std::int64_t i = 0; i < g.numel(); ++i) {
+    const double d = std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i]));
+    if (!(d <= largest)) largest = d;
+  }
+  return largest;
+}
+
+void check_product(const Shape& a_shape, const Shape& b_shape, bool trans_a, bool trans_b) {
+  for (const DType dtype : {float64, float32}) {
+    const auto stored = [](Shape shape, bool transposed) {
+      if (transposed) std::swap(shape[shape.rank() - 1], shape[shape.rank() - 2]);
+      return shape;
+    };
+    const auto read = [](const Tensor& x, bool transposed) { return transposed ? mT(x) : x; };
+    const Tensor a = random(1, stored(a_shape, trans_a), dtype);
+    const Tensor b = random(2, stored(b_shape, trans_b), dtype);
+    const Tensor expected = matmul(read(a, trans_a), read(b, trans_b));
+    INFO(to_string(a_shape) << " x " << to_string(b_shape) << " " << trans_a << trans_b << " " << to_string(dtype));
+    CHECK(error(matmul(read(to(a, kGpu), trans_a), read(to(b, kGpu), trans_b)), expected) < tolerance(dtype));
+  }
+}
+
+TEST_CASE("cuda: small products in groups, with tails, transposed and shared", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const bool trans_a : {false, true})
+    for (const bool trans_b : {false, true}) {
+      check_product({700, 3, 3}, {700, 3, 3}, trans_a, trans_b);
+      check_product({1001, 4, 4}, {1001, 4, 1}, trans_a, trans_b);
+      check_product({301, 1, 7}, {301, 7, 9}, trans_a, trans_b);
+      check_product({37, 9, 17}, {37, 17, 11}, trans_a, trans_b);
+      check_product({19, 32, 32}, {19, 32, 32}, trans_a, trans_b);
+      check_product({5, 31, 29}, {5, 29, 30}, trans_a, trans_b);
+      check_product({13, 7, 5, 6}, {7, 6, 8}, trans_a, trans_b);
+      check_product({11, 1, 5, 6}, {11, 13, 6, 3}, trans_a, trans_b);
+    }
+}
+
+TEST_CASE("cuda: large products, alone, in batches and scattered", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const bool trans_a : {false, true})
+    for (const bool trans_b : {false, true}) {
+      check_product({65, 130}, {130, 77}, trans_a, trans_b);
+      check_product({9, 40, 33}, {9, 33, 35}, trans_a, trans_b);
+      check_product({3, 5, 34, 40}, {5, 40, 36}, trans_a, trans_b);
+      check_product({7, 1, 34, 40}, {7, 6, 40, 9}, trans_a, trans_b);  // runs of 6 with a shared left operand
+      check_product({6, 50, 3}, {3, 40}, trans_a, trans_b);
+    }
+}
+
+TEST_CASE("cuda: products of batches that are permuted views", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {5, 40}) {
+    const Tensor a = random(3, {4, 3, n, n}, float64);
+    const Tensor b = random(4, {3, 4, n, n}, float64);
+    const Tensor expected = matmul(permute(a, {1, 0, 2, 3}), b);
+    CHECK(error(matmul(permute(to(a, kGpu), {1, 0, 2, 3}), to(b, kGpu)), expected) < 1e-13);
+    // Rows and columns both strided: copied once.
+    const Tensor c = permute(random(5, {n, 3, n, 4}, float64), {3, 1, 0, 2});
+    const Tensor on_gpu = permute(to(permute(c, {2, 1, 3, 0}), kGpu), {3, 1, 0, 2});
+    CHECK(error(matmul(on_gpu, to(permute(b, {1, 0, 2, 3}), kGpu)), matmul(c, permute(b, {1, 0, 2, 3}))) < 1e-13);
+  }
+}
+
+TEST_CASE("cuda: empty products", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const TensorOptions options{float32, kGpu};
+  CHECK(matmul(zeros({3, 0}, options), zeros({0, 2}, options)).to_vector<float>() == std::vector<float>(6, 0.0f));
+  CHECK(matmul(zeros({0, 3, 4}, options), zeros({0, 4, 5}, options)).shape() == Shape{0, 3, 5});
+  CHECK(matmul(zeros({2, 0, 4}, options), zeros({2, 4, 5}, options)).shape() == Shape{2, 0, 5});
+  CHECK(outer(zeros({2, 0}, options), zeros({2, 4}, options)).shape() == Shape{2, 0, 4});
+}
+
+TEST_CASE("cuda: outer products with whole packs and without", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const DType dtype : {float64, float32})
+    for (const std::int64_t n : {1, 3, 64, 129}) {
+      INFO(n << " " << to_string(dtype));
+      const Tensor a = random(6, {7, 3, 50}, dtype);
+      const Tensor b = random(7, {3, n}, dtype);
+      CHECK(error(outer(to(a, kGpu), to(b, kGpu)), outer(a, b)) == 0.0);
+    }
+}
+
+TEST_CASE("cuda: the precision of products is a setting that is read back", "[cuda]") {
+  CHECK(matmul_precision() == MatmulPrecision::highest);
+  for (const MatmulPrecision p : {MatmulPrecision::tf32, MatmulPrecision::bf16, MatmulPrecision::highest}) {
+    set_matmul_precision(p);
+    CHECK(matmul_precision() == p);
+    // Small products and float64 keep all bits in every mode.
+    if (!has_cuda_test_device()) continue;
+    check_product({9, 8, 8}, {9, 8, 8}, false, false);
+  }
+  CHECK(to_string(MatmulPrecision::tf32) == "tf32");
+}
+
+}  // namespace
+}  // namespace solvent::testing
