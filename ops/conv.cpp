@@ -25,8 +25,12 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/conv_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/conv.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
 
@@ -186,22 +190,26 @@ TensorVec weight_grad_vjp(const Rule& rule, std::span<const Tensor> cotangents) 
   return grads;
 }
 
-using KernelFn = Tensor (*)(const Tensor&, const Tensor&, const ConvGeometry&, cpu::ConvBackend);
-
-template <KernelFn kFn>
+// A kernel of cpu:: or cuda::, each with its own choice of implementations.
+template <class Backend, Tensor (*kFn)(const Tensor&, const Tensor&, const ConvGeometry&, Backend)>
 TensorVec kernel(std::span<Tensor> inputs, const Attrs* attrs) {
-  return kFn(inputs[0], inputs[1], static_cast<const ConvAttrs&>(*attrs).geometry, cpu::ConvBackend::automatic);
+  return kFn(inputs[0], inputs[1], static_cast<const ConvAttrs&>(*attrs).geometry, Backend::automatic);
 }
 
-constexpr OpDef family_member(std::string_view name, Kernel cpu, JvpRule jvp, VjpRule vjp) {
-  return {.name = name, .cpu = cpu, .jvp = jvp, .vjp = vjp, .inputs = {Save::data}};
+constexpr OpDef family_member(std::string_view name, Kernel cpu, Kernel cuda, JvpRule jvp, VjpRule vjp) {
+  return {.name = name, .cpu = cpu, .cuda = cuda, .jvp = jvp, .vjp = vjp, .inputs = {Save::data}};
 }
 
-constinit const OpDef kConv = family_member("conv", kernel<cpu::conv>, bilinear_jvp<apply_conv>, conv_vjp);
-constinit const OpDef kInputGrad =
-    family_member("conv_input_grad", kernel<cpu::conv_input_grad>, bilinear_jvp<apply_input_grad>, input_grad_vjp);
+constinit const OpDef kConv =
+    family_member("conv", kernel<cpu::ConvBackend, cpu::conv>,
+                  SOLVENT_CUDA_KERNEL(kernel<cuda::ConvBackend, cuda::conv>), bilinear_jvp<apply_conv>, conv_vjp);
+constinit const OpDef kInputGrad = family_member("conv_input_grad", kernel<cpu::ConvBackend, cpu::conv_input_grad>,
+                                                 SOLVENT_CUDA_KERNEL(kernel<cuda::ConvBackend, cuda::conv_input_grad>),
+                                                 bilinear_jvp<apply_input_grad>, input_grad_vjp);
 constinit const OpDef kWeightGrad =
-    family_member("conv_weight_grad", kernel<cpu::conv_weight_grad>, bilinear_jvp<apply_weight_grad>, weight_grad_vjp);
+    family_member("conv_weight_grad", kernel<cpu::ConvBackend, cpu::conv_weight_grad>,
+                  SOLVENT_CUDA_KERNEL(kernel<cuda::ConvBackend, cuda::conv_weight_grad>),
+                  bilinear_jvp<apply_weight_grad>, weight_grad_vjp);
 
 constinit const OpDef* const kConvFamily[] = {&kConv, &kInputGrad, &kWeightGrad};
 

@@ -14,10 +14,6 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/conv.cpp
-      "conv",
-      "conv_input_grad",
-      "conv_weight_grad",
       // ops/factor.cpp
       "cholesky",
       "det",
