@@ -5,6 +5,7 @@
 #include "solvent/nn/checkpoint.h"
 #include "solvent/nn/checkpoint_store.h"
 #include "solvent/nn/conv.h"
+#include "solvent/nn/dense_layer.h"
 #include "solvent/nn/dropout.h"
 #include "solvent/nn/elman.h"
 #include "solvent/nn/functional.h"
