@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <memory>
 
@@ -19,16 +20,15 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kMinSection = 2e-3;  // seconds per timed section: far above the clock's resolution
 constexpr int kSlowRounds = 3;        // peers of so few rounds are warmed up by the check of results only
-constexpr double kMaxRow = 3.0;       // seconds of rounds after which a row with three of them stops
 
-double seconds(const std::function<void()>& run, int calls) {
+double host_seconds(const std::function<void()>& run, int calls) {
   const Clock::time_point start = Clock::now();
   for (int i = 0; i < calls; ++i) run();
   return std::chrono::duration<double>(Clock::now() - start).count() / calls;
 }
 
 // Warms up and chooses how many calls make one timed section.
-int calibrate(const std::function<void()>& run) {
+int calibrate(const Timer& seconds, const std::function<void()>& run) {
   double once = seconds(run, 1);
   if (once > 0.1) return 1;  // too slow to be worth a second warm-up
   once = std::max(seconds(run, 2), 1e-9);
@@ -48,7 +48,7 @@ struct Samples {
   std::vector<double> times, ratios;
 };
 
-void run_row(benchmark::State& state, const Row& row) {
+void run_row(benchmark::State& state, const Row& row, const Timer& seconds) {
   if (row.error) {
     const double error = row.error();
     if (!(error <= row.tolerance)) {
@@ -61,10 +61,10 @@ void run_row(benchmark::State& state, const Row& row) {
   std::vector<const Peer*> peers;
   for (const Peer& peer : row.peers)
     if (peer.run) peers.push_back(&peer);
-  Samples ours{.calls = calibrate(row.run), .times = {}, .ratios = {}};
+  Samples ours{.calls = calibrate(seconds, row.run), .times = {}, .ratios = {}};
   std::vector<Samples> theirs(peers.size());
   for (std::size_t i = 0; i < peers.size(); ++i)
-    if (peers[i]->max_rounds > kSlowRounds) theirs[i].calls = calibrate(peers[i]->run);
+    if (peers[i]->max_rounds > kSlowRounds) theirs[i].calls = calibrate(seconds, peers[i]->run);
 
   const Clock::time_point start = Clock::now();
   for (auto _ : state) {
@@ -77,7 +77,7 @@ void run_row(benchmark::State& state, const Row& row) {
         theirs[i].times.push_back(time);
         theirs[i].ratios.push_back(peers[i]->scale * time / mine);
       }
-      if (round >= 2 && std::chrono::duration<double>(Clock::now() - start).count() > kMaxRow) break;
+      if (round >= 2 && std::chrono::duration<double>(Clock::now() - start).count() > row.max_seconds) break;
     }
     state.SetIterationTime(quantile(ours.times, 0.5));
   }
@@ -101,6 +101,11 @@ void run_row(benchmark::State& state, const Row& row) {
   state.SetLabel(row.note);
 }
 
+std::vector<std::function<std::string()>>& hooks() {
+  static std::vector<std::function<std::string()>> list;
+  return list;
+}
+
 double difference(const float* a, const float* b, std::int64_t n) {
   double largest = 0;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -117,13 +122,31 @@ constexpr std::int64_t kBlock = std::int64_t{1} << 20;  // bytes (memcpy) or ele
 
 }  // namespace
 
-bool add_row(const std::string& name, std::function<Row()> make) {
+bool add_row(const std::string& name, std::function<Row()> make, Timer timer) {
+  if (!timer) timer = host_seconds;
   benchmark::RegisterBenchmark(name.c_str(),
-                               [make = std::move(make)](benchmark::State& state) { run_row(state, make()); })
+                               [make = std::move(make), timer = std::move(timer)](benchmark::State& state) {
+                                 try {
+                                   run_row(state, make(), timer);
+                                 } catch (const std::exception& e) {
+                                   state.SkipWithError(e.what());
+                                 }
+                               })
       ->Iterations(1)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);
   return true;
+}
+
+bool before_rows(std::function<std::string()> hook) {
+  hooks().push_back(std::move(hook));
+  return true;
+}
+
+std::string call_before_rows() {
+  for (const auto& hook : hooks())
+    if (std::string text = hook(); !text.empty()) return text;
+  return "";
 }
 
 Tensor random_normal(const Shape& shape, std::uint64_t seed) { return normal(Key(seed), shape); }

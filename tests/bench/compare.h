@@ -16,6 +16,7 @@
 ///   ours_s, ours_p10_s, ours_p90_s    limit_s (what ours_s may be at most)    gflops, gbytes (per second), *_min
 ///   peer_s:NAME    ratio:NAME (scale * peer / ours)    min:NAME (what the ratio must reach)
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -45,6 +46,7 @@ struct Row {
   double gflops_at_least = 0;
   double bytes = 0;  ///< per call
   int rounds = 21;
+  double max_seconds = 3;  ///< of rounds, after which a row with three of them stops
   /// Largest error of the result; run once before timing, the row fails above `tolerance`.
   std::function<double()> error;
   double tolerance = 0;
@@ -52,8 +54,16 @@ struct Row {
   std::vector<std::pair<std::string, double>> extra;  ///< further counters
 };
 
-/// Registers a row; returns true.
-bool add_row(const std::string& name, std::function<Row()> make);
+/// Mean seconds of one of `calls` calls of `run`.
+using Timer = std::function<double(const std::function<void()>& run, int calls)>;
+
+/// Registers a row; returns true. Times are the host's clock unless a timer is given.
+bool add_row(const std::string& name, std::function<Row()> make, Timer timer = {});
+
+/// Has `hook` called before the first row. A text that it returns ends the program with exit code 2 and "skipped: <text>".
+bool before_rows(std::function<std::string()> hook);
+/// Calls them; the first text, or "".
+std::string call_before_rows();
 
 /// Keeps a result from being optimised away.
 inline void keep(const Tensor& t) { benchmark::DoNotOptimize(t.impl()); }

@@ -91,6 +91,10 @@ int main(int argc, char** argv) {
   solvent::bench::torch_peer::set_threads(solvent::num_threads());
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  if (const std::string reason = solvent::bench::call_before_rows(); !reason.empty()) {
+    fmt::print("skipped: {}\n", reason);
+    return 2;
+  }
   benchmark::AddCustomContext("threads", std::to_string(solvent::num_threads()));
   benchmark::AddCustomContext("libtorch", solvent::bench::torch_peer::description());
   const std::string& info = solvent::build_info();
