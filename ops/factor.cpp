@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/factor_kernels.h"
@@ -23,6 +24,9 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/factor.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -53,8 +57,12 @@ TensorVec cholesky_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return symmetric_part(s);
 }
 
-constinit const OpDef kCholesky{
-    .name = "cholesky", .cpu = cholesky_kernel, .jvp = cholesky_jvp, .vjp = cholesky_vjp, .outputs = Save::data};
+constinit const OpDef kCholesky{.name = "cholesky",
+                                .cpu = cholesky_kernel,
+                                .cuda = SOLVENT_CUDA_KERNEL(cuda::cholesky),
+                                .jvp = cholesky_jvp,
+                                .vjp = cholesky_vjp,
+                                .outputs = Save::data};
 
 // --- triangular_solve -------------------------------------------------------------------------------------------------------
 
@@ -68,6 +76,13 @@ TensorVec triangular_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const TriangularAttrs&>(*attrs);
   return cpu::triangular_solve(inputs[0], inputs[1], a.upper, a.unit);
 }
+
+#if SOLVENT_WITH_CUDA
+TensorVec triangular_on_gpu(std::span<Tensor> inputs, const Attrs* attrs) {
+  const auto& a = static_cast<const TriangularAttrs&>(*attrs);
+  return cuda::triangular_solve(inputs[0], inputs[1], a.upper, a.unit);
+}
+#endif
 
 // The elements of a matrix that are read.
 Tensor triangle(const Tensor& x, const TriangularAttrs& a) {
@@ -94,6 +109,7 @@ TensorVec triangular_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kTriangularSolve{.name = "triangular_solve",
                                        .cpu = triangular_kernel,
+                                       .cuda = SOLVENT_CUDA_KERNEL(triangular_on_gpu),
                                        .jvp = triangular_jvp,
                                        .vjp = triangular_vjp,
                                        .inputs = {Save::data, Save::none},
@@ -120,8 +136,12 @@ TensorVec inverse_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return neg(matmul(transposed, matmul(cotangents[0], transposed)));
 }
 
-constinit const OpDef kInverse{
-    .name = "inverse", .cpu = inverse_kernel, .jvp = inverse_jvp, .vjp = inverse_vjp, .outputs = Save::data};
+constinit const OpDef kInverse{.name = "inverse",
+                               .cpu = inverse_kernel,
+                               .cuda = SOLVENT_CUDA_KERNEL(cuda::inverse),
+                               .jvp = inverse_jvp,
+                               .vjp = inverse_vjp,
+                               .outputs = Save::data};
 
 // --- determinants -----------------------------------------------------------------------------------------------------------
 
@@ -141,8 +161,13 @@ TensorVec det_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return scaled_inverse(rule.input(0), mul(cotangents[0], rule.output()));
 }
 
-constinit const OpDef kDet{
-    .name = "det", .cpu = det_kernel, .jvp = det_jvp, .vjp = det_vjp, .inputs = {Save::data}, .outputs = Save::data};
+constinit const OpDef kDet{.name = "det",
+                           .cpu = det_kernel,
+                           .cuda = SOLVENT_CUDA_KERNEL(cuda::det),
+                           .jvp = det_jvp,
+                           .vjp = det_vjp,
+                           .inputs = {Save::data},
+                           .outputs = Save::data};
 
 TensorVec slogdet_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::slogdet(inputs[0]); }
 
@@ -154,8 +179,12 @@ TensorVec slogdet_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return cotangents[1].defined() ? scaled_inverse(rule.input(0), cotangents[1]) : Tensor();
 }
 
-constinit const OpDef kSlogdet{
-    .name = "slogdet", .cpu = slogdet_kernel, .jvp = slogdet_jvp, .vjp = slogdet_vjp, .inputs = {Save::data}};
+constinit const OpDef kSlogdet{.name = "slogdet",
+                               .cpu = slogdet_kernel,
+                               .cuda = SOLVENT_CUDA_KERNEL(cuda::slogdet),
+                               .jvp = slogdet_jvp,
+                               .vjp = slogdet_vjp,
+                               .inputs = {Save::data}};
 
 // --- qr -----------------------------------------------------------------------------------------------------------------------
 // The primitive takes m >= n. Rules: Walter & Lehmann 2018, "Algorithmic differentiation of linear algebra functions with
@@ -188,7 +217,12 @@ TensorVec qr_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return triangular_solve(r, std::move(g), {.upper = true, .transposed = true, .right = true});
 }
 
-constinit const OpDef kQr{.name = "qr", .cpu = qr_kernel, .jvp = qr_jvp, .vjp = qr_vjp, .outputs = Save::data};
+constinit const OpDef kQr{.name = "qr",
+                          .cpu = qr_kernel,
+                          .cuda = SOLVENT_CUDA_KERNEL(cuda::qr),
+                          .jvp = qr_jvp,
+                          .vjp = qr_vjp,
+                          .outputs = Save::data};
 
 constinit const OpDef* const kFactorFamily[] = {&kCholesky, &kTriangularSolve, &kInverse, &kDet, &kSlogdet, &kQr};
 

@@ -21,6 +21,7 @@
 #include "solvent/ops/shape_ops.h"
 #include "solvent/ops/shape_primitives.h"
 #if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/factor.h"
 #include "solvent/ops/cuda/linalg.h"
 #endif
 
@@ -150,6 +151,7 @@ TensorVec solve_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kSolve{.name = "solve",
                              .cpu = solve_kernel,
+                             .cuda = SOLVENT_CUDA_KERNEL(cuda::solve),
                              .jvp = solve_jvp,
                              .vjp = solve_vjp,
                              .inputs = {Save::data, Save::none},

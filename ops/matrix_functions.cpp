@@ -8,11 +8,15 @@
 
 #include <utility>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/ops/cpu/exponential_kernels.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/matrix_util.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/exponential.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -52,6 +56,13 @@ TensorVec function_kernel(std::span<Tensor> inputs, const Attrs*) {
   return cpu::matrix_function(kFn, inputs[0]);
 }
 
+#if SOLVENT_WITH_CUDA
+template <MatrixFn kFn>
+TensorVec function_on_gpu(std::span<Tensor> inputs, const Attrs*) {
+  return cuda::matrix_function(kFn, inputs[0]);
+}
+#endif
+
 template <MatrixFn kFn>
 TensorVec function_jvp(const Rule& rule, std::span<const Tensor> tangents) {
   return frechet<kFn>(rule.input(0), tangents[0]);
@@ -66,6 +77,7 @@ template <MatrixFn kFn>
 constexpr OpDef function_op(std::string_view name) {
   return {.name = name,
           .cpu = function_kernel<kFn>,
+          .cuda = SOLVENT_CUDA_KERNEL(function_on_gpu<kFn>),
           .jvp = function_jvp<kFn>,
           .vjp = function_vjp<kFn>,
           .inputs = {Save::data}};
@@ -77,6 +89,13 @@ template <MatrixFn kFn>
 TensorVec frechet_kernel(std::span<Tensor> inputs, const Attrs*) {
   return cpu::matrix_function_derivative(kFn, inputs[0], inputs[1]);
 }
+
+#if SOLVENT_WITH_CUDA
+template <MatrixFn kFn>
+TensorVec frechet_on_gpu(std::span<Tensor> inputs, const Attrs*) {
+  return cuda::matrix_function_derivative(kFn, inputs[0], inputs[1]);
+}
+#endif
 
 template <MatrixFn kFn>
 TensorVec frechet_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -97,6 +116,7 @@ template <MatrixFn kFn>
 constexpr OpDef frechet_op(std::string_view name) {
   return {.name = name,
           .cpu = frechet_kernel<kFn>,
+          .cuda = SOLVENT_CUDA_KERNEL(frechet_on_gpu<kFn>),
           .jvp = frechet_jvp<kFn>,
           .vjp = frechet_vjp<kFn>,
           .inputs = {Save::data, Save::data},

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/factor_kernels.h"
 #include "solvent/ops/elementwise.h"
@@ -16,6 +17,9 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/spectral.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -60,8 +64,12 @@ TensorVec eigh_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return symmetric_part(matmul(matmul(v, std::move(inner)), mT(v)));
 }
 
-constinit const OpDef kEigh{
-    .name = "eigh", .cpu = eigh_kernel, .jvp = eigh_jvp, .vjp = eigh_vjp, .outputs = Save::data};
+constinit const OpDef kEigh{.name = "eigh",
+                            .cpu = eigh_kernel,
+                            .cuda = SOLVENT_CUDA_KERNEL(cuda::eigh),
+                            .jvp = eigh_jvp,
+                            .vjp = eigh_vjp,
+                            .outputs = Save::data};
 
 // --- svd ------------------------------------------------------------------------------------------------------------------
 // The primitive takes m >= n, so that V is square and only U has an orthogonal complement.
@@ -108,7 +116,12 @@ TensorVec svd_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return matmul(add_defined(matmul(u, std::move(inner)), std::move(outside)), vt);
 }
 
-constinit const OpDef kSvd{.name = "svd", .cpu = svd_kernel, .jvp = svd_jvp, .vjp = svd_vjp, .outputs = Save::data};
+constinit const OpDef kSvd{.name = "svd",
+                           .cpu = svd_kernel,
+                           .cuda = SOLVENT_CUDA_KERNEL(cuda::svd),
+                           .jvp = svd_jvp,
+                           .vjp = svd_vjp,
+                           .outputs = Save::data};
 
 constinit const OpDef* const kSpectralFamily[] = {&kEigh, &kSvd};
 

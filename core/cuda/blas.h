@@ -3,8 +3,8 @@
 /// (blas_emulated.cpp). Internal to the library.
 ///
 /// Work goes to the current stream. The same bits at every run and on any stream: each stream of a thread has a workspace of
-/// fixed size, so the library's choice of an algorithm depends on sizes only. float32 is multiplied as matmul_precision()
-/// says, without TF32 unless asked.
+/// 32 MiB, kept until the thread ends, so the library's choice of an algorithm depends on sizes only. float32 is multiplied
+/// as matmul_precision() says, without TF32 unless asked.
 
 #include <cstdint>
 

@@ -83,19 +83,14 @@ void run(const Problem<T>& p, Device device) {
   });
 }
 
-// Matrices that differ come first, axes along which `a` repeats (stride 0) next: views of both in that order.
-struct Order {
-  Tensor a;   // (own..., n, n)
-  Tensor e;   // (own..., repeated..., n, n)
-  Axes axes;  // of e's original order
-};
+}  // namespace
 
-Order order_axes(const Tensor& a, const Tensor& e) {
+ExponentialOrder order_axes(const Tensor& a, const Tensor& e) {
   const int lead = a.rank() - 2;
   const auto repeats = [&a](int axis) { return a.strides()[axis] == 0 && a.shape()[axis] > 1; };
   Shape a_shape;
   Strides a_strides;
-  Order order;
+  ExponentialOrder order;
   for (int axis = 0; axis < a.rank(); ++axis)
     if (axis >= lead || !repeats(axis)) {
       a_shape.push_back(a.shape()[axis]);
@@ -117,7 +112,11 @@ Order order_axes(const Tensor& a, const Tensor& e) {
   return order;
 }
 
-}  // namespace
+Tensor restore_axes(const ExponentialOrder& order, const Tensor& out, const Shape& shape) {
+  Strides strides = Dims::filled(shape.rank(), 0);
+  for (int i = 0; i < order.axes.rank(); ++i) strides[static_cast<int>(order.axes[i])] = out.strides()[i];
+  return engine::view(out, shape, strides, 0);
+}
 
 Tensor matrix_function(MatrixFn fn, const Tensor& a) {
   Tensor out = engine::empty(a.shape(), a.dtype(), a.device());
@@ -133,7 +132,7 @@ Tensor matrix_function(MatrixFn fn, const Tensor& a) {
 
 Tensor matrix_function_derivative(MatrixFn fn, const Tensor& a, const Tensor& e) {
   if (e.numel() == 0) return engine::empty(e.shape(), e.dtype(), e.device());
-  const Order order = order_axes(a, e);
+  const ExponentialOrder order = order_axes(a, e);
   Tensor out = engine::empty(order.e.shape(), e.dtype(), e.device());
   const std::int64_t count = matrix_count(order.a);
   dispatch_float(e.dtype(), "expm", [&](auto tag) {
@@ -142,9 +141,7 @@ Tensor matrix_function_derivative(MatrixFn fn, const Tensor& a, const Tensor& e)
                    engine::mutable_ptr<T>(out)},
         e.device());
   });
-  Strides strides = Dims::filled(e.rank(), 0);
-  for (int i = 0; i < order.axes.rank(); ++i) strides[static_cast<int>(order.axes[i])] = out.strides()[i];
-  return engine::view(out, e.shape(), strides, 0);
+  return restore_axes(order, out, e.shape());
 }
 
 }  // namespace solvent::cpu

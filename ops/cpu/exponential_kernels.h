@@ -19,6 +19,16 @@ Tensor matrix_function(MatrixFn fn, const Tensor& a);
 /// stride 0, what depends on `a` only is computed once.
 Tensor matrix_function_derivative(MatrixFn fn, const Tensor& a, const Tensor& e);
 
+/// Operands of a derivative, with the matrices that differ first and axes along which `a` repeats (stride 0) next; dense.
+struct ExponentialOrder {
+  Tensor a;   // (own..., n, n)
+  Tensor e;   // (own..., repeated..., n, n)
+  Axes axes;  // of e's original order
+};
+ExponentialOrder order_axes(const Tensor& a, const Tensor& e);
+/// `out`, shaped as the ordered e, in the axis order and shape of the original one.
+Tensor restore_axes(const ExponentialOrder& order, const Tensor& out, const Shape& shape);
+
 /// One matrix a (n, n) with `directions` matrices e: all in memory, row-major.
 template <class T>
 struct ExponentialTask {

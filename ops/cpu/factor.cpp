@@ -4,14 +4,12 @@
 #include <algorithm>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "solvent/core/engine/view.h"
-#include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/factor_kernels.h"
 #include "solvent/ops/cpu/matrix_batch.h"
 #include "solvent/ops/cpu/system_plan.h"
+#include "solvent/ops/matrix_errors.h"
 
 namespace solvent::cpu {
 namespace {
@@ -33,22 +31,6 @@ template <class T>
 void average_lower(T* a, std::int64_t n) noexcept {
   for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t j = 0; j < i; ++j) a[i * n + j] = (a[i * n + j] + a[j * n + i]) * T(0.5);
-}
-
-[[noreturn]] void throw_not_positive(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
-  throw ValueError(
-      fmt::format("[cholesky] matrix {} of {} is not positive definite: pivot {} is not positive; expected a "
-                  "symmetric positive definite matrix. Add a multiple of the identity, or look at eigh's "
-                  "smallest value.",
-                  matrix, count, pivot));
-}
-
-[[noreturn]] void throw_zero_diagonal(std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
-  throw ValueError(
-      fmt::format("[triangular_solve] matrix {} of {} is singular: element {} of its diagonal is exactly 0; "
-                  "expected none. Add a multiple of the identity, or set unit_diagonal if the diagonal is "
-                  "meant to be 1.",
-                  matrix, count, pivot));
 }
 
 }  // namespace
@@ -95,7 +77,7 @@ Tensor cholesky(const Tensor& a) {
     cholesky_batch(engine::mutable_ptr<T>(factor), a.size(-1), count, failed);
   });
   for (std::int64_t i = 0; i < count; ++i)
-    if (failed[i] >= 0) throw_not_positive(i, count, failed[i]);
+    if (failed[i] >= 0) detail::throw_not_positive(i, count, failed[i]);
   return factor;
 }
 
@@ -113,7 +95,9 @@ Tensor triangular_solve(const Tensor& a, const Tensor& b, bool upper, bool unit)
         [=, &kernels, k = plan.columns](std::int64_t i) {
           return kernels.triangular_solve(matrices + i * n * n, n, upper, unit, x + i * n * k, k);
         },
-        [count = plan.count](std::int64_t matrix, std::int64_t pivot) { throw_zero_diagonal(matrix, count, pivot); });
+        [count = plan.count](std::int64_t matrix, std::int64_t pivot) {
+          detail::throw_zero_diagonal(matrix, count, pivot);
+        });
   });
   return engine::view(plan.rhs, b.shape(), plan.result, 0);
 }

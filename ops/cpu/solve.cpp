@@ -11,26 +11,17 @@
 #include <limits>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "solvent/core/engine/view.h"
-#include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/factor_kernels.h"
 #include "solvent/ops/cpu/system_plan.h"
+#include "solvent/ops/matrix_errors.h"
 
 namespace solvent::cpu {
 namespace {
 
 // Up to this size a batch is split over the threads, one matrix per task; larger ones use all threads inside.
 constexpr std::int64_t kBatchedSize = 256;
-
-[[noreturn]] void throw_singular(const char* op, std::int64_t matrix, std::int64_t count, std::int64_t pivot) {
-  throw ValueError(
-      fmt::format("[{}] matrix {} of {} is singular: pivot {} is exactly 0; expected an invertible matrix. "
-                  "Check it for equal or zero rows, or add a multiple of the identity.",
-                  op, matrix, count, pivot));
-}
 
 template <class T>
 void run(const char* op, SystemPlan& plan, std::int64_t n) {
@@ -54,7 +45,7 @@ void run(const char* op, SystemPlan& plan, std::int64_t n) {
     solve_range(0, plan.count);
   }
   for (std::int64_t i = 0; i < plan.count; ++i)
-    if (failed[i] >= 0) throw_singular(op, i, plan.count, failed[i]);
+    if (failed[i] >= 0) detail::throw_singular(op, i, plan.count, failed[i]);
 }
 
 // Products of the pivots of `count` matrices (destroyed): either as such, or sign and logarithm.

@@ -7,12 +7,10 @@
 #include <limits>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "solvent/core/engine/gemm.h"
-#include "solvent/core/error.h"
 #include "solvent/ops/cpu/factor_kernels.h"
 #include "solvent/ops/cpu/matrix_batch.h"
+#include "solvent/ops/matrix_errors.h"
 
 namespace solvent::cpu {
 namespace {
@@ -43,13 +41,6 @@ T sign_of(const T* v, std::int64_t count, std::int64_t stride) noexcept {
   return largest < T(0) ? T(-1) : T(1);
 }
 
-[[noreturn]] void throw_no_convergence(const char* op, std::int64_t matrix, std::int64_t count) {
-  throw ValueError(
-      fmt::format("[{}] the iteration did not converge for matrix {} of {}, which is not expected of finite "
-                  "matrices. Check the scale of its elements.",
-                  op, matrix, count));
-}
-
 // What one call works with; `order` sorts, `failed` collects.
 struct Batch {
   Batch(const Tensor& a, std::int64_t n, std::int64_t work_each)
@@ -62,7 +53,7 @@ struct Batch {
   }
   void check(const char* op) const {
     for (std::int64_t i = 0; i < tasks.count; ++i)
-      if (failed[i] != 0) throw_no_convergence(op, i, tasks.count);
+      if (failed[i] != 0) detail::throw_no_convergence(op, i, tasks.count);
   }
 
   Tasks tasks;

@@ -14,13 +14,6 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/factor.cpp
-      "cholesky",
-      "det",
-      "inverse",
-      "qr",
-      "slogdet",
-      "triangular_solve",
       // ops/gru.cpp
       "gru_sequence",
       "gru_sequence_grad",
@@ -28,16 +21,9 @@ const std::set<std::string>& operations_without_cuda() {
       "gather",
       "one_hot",
       "scatter_add",
-      // ops/linalg.cpp
-      "solve",
       // ops/loss.cpp
       "cross_entropy",
       "cross_entropy_grad",
-      // ops/matrix_functions.cpp
-      "expm",
-      "expm_frechet",
-      "phi1",
-      "phi1_frechet",
       // ops/matrix_parts.cpp
       "diag_embed",
       "diagonal",
@@ -91,9 +77,6 @@ const std::set<std::string>& operations_without_cuda() {
       "unstack",
       // ops/sort.cpp
       "sort",
-      // ops/spectral.cpp
-      "eigh",
-      "svd",
   };
   return names;
 }

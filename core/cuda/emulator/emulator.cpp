@@ -65,8 +65,8 @@ struct Scheduler {
 thread_local Scheduler t_scheduler;
 
 [[noreturn]] void fail(const char* what) {
-  std::fprintf(stderr, "CUDA emulator: %s (block %u,%u,%u of %u,%u,%u; %u,%u,%u threads)\n", what, blockIdx.x, blockIdx.y,
-               blockIdx.z, gridDim.x, gridDim.y, gridDim.z, blockDim.x, blockDim.y, blockDim.z);
+  std::fprintf(stderr, "CUDA emulator: %s (block %u,%u,%u of %u,%u,%u; %u,%u,%u threads)\n", what, blockIdx.x,
+               blockIdx.y, blockIdx.z, gridDim.x, gridDim.y, gridDim.z, blockDim.x, blockDim.y, blockDim.z);
   std::abort();
 }
 
@@ -237,9 +237,7 @@ void exchange(unsigned mask, const void* value, std::size_t bytes, int source, v
   switch_to_main(s, f);
 }
 
-int lane() {
-  return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kLanes);
-}
+int lane() { return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kLanes); }
 
 }  // namespace solvent::cuda::emulator
 
@@ -308,8 +306,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->multiProcessorCount = 4;
   return cudaSuccess;
 }
+// SOLVENT_EMULATOR_SHARED=<bytes> makes shared memory small, so that tests reach the kernels for large matrices with small ones.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : 227 << 10;
+  const char* const shared = std::getenv("SOLVENT_EMULATOR_SHARED");
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : shared != nullptr ? std::atoi(shared) : 227 << 10;
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
