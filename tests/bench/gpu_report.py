@@ -72,6 +72,10 @@ def verdicts(benchmarks):
     """All targets as {"what", "value", "need", "met"}; met is None where nothing was measured."""
     result = []
     for benchmark in benchmarks:
+        if benchmark.get("error_occurred"):
+            result.append({"what": row_name(benchmark), "value": benchmark.get("error_message", "failed"),
+                           "need": "a result", "met": False})
+            continue
         for name, ours, peer, figure, need, met in rows_of(benchmark):
             if met is not None:
                 what = " ".join(word for word in (name, "against " + peer.rsplit(" ", 2)[0] if peer else "") if word)

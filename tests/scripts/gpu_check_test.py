@@ -83,6 +83,8 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(verdict(rows, "memory/exp_1 against device copy")["met"], True)
         self.assertEqual(verdict(rows, "overhead/add_8/untaped")["met"], False)
         self.assertEqual(verdict(rows, "training/m/graph")["met"], True)
+        wrong = verdict(self.sample(), "memory/softmax")
+        self.assertEqual((wrong["need"], wrong["met"]), ("a result", False))
 
     def test_targets_over_several_rows(self):
         def entered(rows, *peers):
@@ -178,6 +180,32 @@ class RunnerTest(unittest.TestCase):
         self.assertEqual(context["threads"], "2")
         self.assertEqual(runner.parts[0]["detail"], "2 rows")
         self.assertEqual(runner.parts[-1]["status"], "skipped")
+
+
+class SanitizerTest(unittest.TestCase):
+    """With programs that print what the real ones print."""
+
+    def status_of(self, script, seconds):
+        with tempfile.TemporaryDirectory() as name, mock.patch("builtins.print"):
+            tool = pathlib.Path(name) / "compute-sanitizer"
+            tool.write_text("#!/usr/bin/env bash\n" + script)
+            tool.chmod(0o755)
+            runner = gpu_check.Runner({"sanitizer": seconds}, 4 * seconds)
+            with mock.patch.object(gpu_check.shutil, "which", lambda program: str(tool)), \
+                    mock.patch.object(gpu_check, "SANITIZERS", ("memcheck",)):
+                runner.end = time.monotonic() + seconds
+                gpu_check.run_sanitizers(runner, pathlib.Path(name), dict(os.environ), name)
+        return runner.parts[0]
+
+    def test_results(self):
+        part = self.status_of("echo '========= ERROR SUMMARY: 0 errors'", 30)
+        self.assertEqual((part["status"], part["detail"]), ("ok", "ERROR SUMMARY: 0 errors"))
+        part = self.status_of("echo '========= Invalid __global__ read'; exit 7", 30)
+        self.assertEqual(part["status"], "failed (exit code 7)")
+        part = self.status_of("echo begun; sleep 60", 4)
+        self.assertEqual((part["status"], part["detail"]), ("stopped at its time limit", "no error until then"))
+        part = self.status_of("echo '========= Invalid __global__ read'; sleep 60", 4)
+        self.assertEqual((part["status"], part["detail"]), ("failed", "errors until then"))
 
 
 class UseTest(unittest.TestCase):
