@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>  // the emulator's, beside this file
 
 #if defined(__SANITIZE_ADDRESS__)
 #define SOLVENT_EMULATOR_ASAN 1
