@@ -15,6 +15,7 @@
 #include "solvent/experiments/common/data/datasets.h"
 #include "solvent/experiments/common/data/read_progress.h"
 #include "solvent/experiments/common/data/sampler.h"
+#include "solvent/experiments/common/device_option.h"
 #include "solvent/experiments/common/interrupt.h"
 #include "solvent/experiments/common/plot.h"
 #include "solvent/experiments/common/progress.h"
@@ -70,12 +71,14 @@ class Trainer {
   Trainer(const ClassifySettings& s, const DataSplits& data, const std::string& method)
       : settings_(s),
         data_(data),
+        device_(open_device(s.device)),
         model_({data.train.num_channels, data.train.num_classes(), s.hidden, s.layers},
                Key(static_cast<std::uint64_t>(s.seed))),
         optimizer_({.learning_rate = s.learning_rate}),
         sampler_({.num_examples = data.train.size(),
                   .batch_size = s.batch_size,
                   .seed = static_cast<std::uint64_t>(s.seed)}) {
+    model_.to(device_);
     solver_.method = parse_method(method, s.window);
     solver_.options.termination.atol = s.atol;
     solver_.options.termination.rtol = s.rtol;
@@ -92,7 +95,7 @@ class Trainer {
 
   StepResult step() {
     const std::int64_t index = optimizer_.steps();
-    const BatchTensors batch = to_tensors(gather_batch(data_.train, sampler_.batch(index)));
+    const BatchTensors batch = to(to_tensors(gather_batch(data_.train, sampler_.batch(index))), device_);
     solver_.reset();
     const ValueAndGrad r = nn::value_and_grad(
         model_, [&] { return cross_entropy(model_(batch.values, batch.time_weights, solver_), batch.labels); });
@@ -118,7 +121,7 @@ class Trainer {
       std::vector<std::int64_t> indices(
           static_cast<std::size_t>(std::min(settings_.eval_batch_size, data.size() - first)));
       std::iota(indices.begin(), indices.end(), first);
-      const BatchTensors batch = to_tensors(gather_batch(data, indices));
+      const BatchTensors batch = to(to_tensors(gather_batch(data, indices)), device_);
       const Tensor logits = model_(batch.values, batch.time_weights, solver_);
       const auto n = static_cast<double>(indices.size());
       score.loss += cross_entropy(logits, batch.labels).item() * n;
@@ -162,6 +165,7 @@ class Trainer {
 
   const ClassifySettings& settings_;
   const DataSplits& data_;
+  Device device_;
   SequenceClassifier model_;
   nn::Adam optimizer_;
   EpochSampler sampler_;
@@ -184,11 +188,11 @@ std::string describe_run(const ClassifySettings& s, const DataSplits& d, const T
       "data      {} from {}: {} training and {} test series, {} steps, {} channel(s), {} classes\n"
       "model     {} GRU layer(s) of {} units, {} parameters\n"
       "method    {}, tolerance {:.0e} + {:.0e} |h|\n"
-      "training  {} steps of {} series ({:.1f} epochs), Adam at {:g}, {} thread(s)",
+      "training  {} steps of {} series ({:.1f} epochs), Adam at {:g}, {}",
       s.dataset, d.origin, d.train.size(), d.test.size(), lengths, d.train.num_channels, d.train.num_classes(),
       s.layers, s.hidden, trainer.num_parameters(), s.method, s.atol, s.rtol, s.steps, s.batch_size,
       static_cast<double>(s.steps) / static_cast<double>(trainer.sampler().batches_per_epoch()), s.learning_rate,
-      num_threads());
+      s.device == "cpu" ? fmt::format("{} thread(s)", num_threads()) : "on " + s.device);
 }
 
 // --- the loop -------------------------------------------------------------------------------------------------------------------
@@ -396,6 +400,7 @@ void describe(ClassifySettings& s, Options& o) {
   o.add("eval-every", &s.eval_every, "steps between evaluations").min(1).unit("steps");
   o.add("checkpoint-every", &s.checkpoint_every, "steps between checkpoints").min(1).unit("steps");
   o.add("threads", &s.threads, "CPU threads; 0 = all cores").min(0).transient();
+  add_device(o, &s.device);
   o.add("out", &s.out, "run directory to make; default runs/deer-classify-DATASET-TIME").transient();
   o.add("tensorboard", &s.tensorboard, "also write event files for TensorBoard").transient();
   describe(s.check, o);
@@ -449,6 +454,7 @@ ExitCode classify(const ClassifySettings& s, const Invocation& invocation) {
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
   const Expectations expectations(s.check, "deer",
                                   fmt::format("classify/{}/{}", preset_section(invocation.options), s.dataset));
+  static_cast<void>(open_device(s.device));  // a wrong device is told before minutes of reading
   const DataSplits data = load(s);
   Trainer trainer(s, data, s.method);
   const RunDir run = open_run(s);

@@ -20,7 +20,7 @@ struct ClassifySettings {
   std::int64_t warmup_steps = 0;
   std::int64_t eval_every = 100, checkpoint_every = 100, parity_steps = 50;
   std::int64_t seed = 0, threads = 0;
-  std::string out, resume;
+  std::string device = "cpu", out, resume;
   bool tensorboard = true;
   CheckSettings check;
 };

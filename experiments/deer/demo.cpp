@@ -10,6 +10,8 @@
 #include "solvent/autodiff/custom.h"
 #include "solvent/core/build_info.h"
 #include "solvent/core/parallel.h"
+#include "solvent/core/stream.h"
+#include "solvent/experiments/common/device_option.h"
 #include "solvent/experiments/common/plot.h"
 #include "solvent/experiments/common/run_dir.h"
 #include "solvent/experiments/common/summary.h"
@@ -47,7 +49,7 @@ Tensor lstm_step(const Tensor& state, const Tensor& x, const Tensors& theta) {
   return concat({sigmoid(g[3]) * tanh(next), next}, -1);
 }
 
-Problem make_problem(const DemoSettings& s, DType dtype) {
+Problem make_problem(const DemoSettings& s, DType dtype, Device device) {
   const Key key(static_cast<std::uint64_t>(s.seed));
   const std::int64_t n = s.input_size;
   Problem p;
@@ -63,8 +65,9 @@ Problem make_problem(const DemoSettings& s, DType dtype) {
                uniform(key.fold_in(1), {4 * m, m}, -bound, bound, dtype),
                uniform(key.fold_in(2), {4 * m}, -bound, bound, dtype)};
   }
-  p.h0 = zeros({s.batch_size, n}, dtype);
-  p.xs = normal(key.fold_in(3), {s.length, s.batch_size, n}, 0, 1, dtype);
+  for (Tensor& t : p.theta) t = to(t, device);
+  p.h0 = zeros({s.batch_size, n}, {dtype, device});
+  p.xs = to(normal(key.fold_in(3), {s.length, s.batch_size, n}, 0, 1, dtype), device);
   return p;
 }
 
@@ -115,6 +118,7 @@ Row measure(const Candidate& c, const Problem& p, const DemoSettings& s) {
   for (std::int64_t i = 0; i < s.repetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
     static_cast<void>(solve_sequence(p.cell, p.h0, p.xs, p.theta, c.method, options));
+    synchronize(p.h0.device());
     times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
@@ -135,11 +139,15 @@ std::vector<double> trace(const SequenceMethod& method, const Problem& p) {
 
 // --- output -------------------------------------------------------------------------------------------------------------------
 
+std::string where(const DemoSettings& s) {
+  return s.device == "cpu" ? fmt::format("CPU, {} threads", num_threads()) : s.device;
+}
+
 std::string banner(const DemoSettings& s, DType dtype) {
   return fmt::format(
       "cell         {}\nstate size   {}\ninput size   {}\nbatch size   {}\nlength       {}\ndtype        {} (eps "
-      "{:.3g})\nseed         {}\nthreads      {}",
-      s.cell, s.input_size, s.input_size, s.batch_size, s.length, s.dtype, epsilon_of(dtype), s.seed, num_threads());
+      "{:.3g})\nseed         {}\ndevice       {}",
+      s.cell, s.input_size, s.input_size, s.batch_size, s.length, s.dtype, epsilon_of(dtype), s.seed, where(s));
 }
 
 std::string table(const std::vector<Row>& rows) {
@@ -219,6 +227,7 @@ Summary summarize(const DemoSettings& s, const std::vector<Row>& rows) {
   summary.set("problem.length", s.length);
   summary.set("problem.dtype", s.dtype);
   summary.set("problem.seed", s.seed);
+  summary.set("device", s.device);
   summary.set("threads", num_threads());
   for (const Row& r : rows) {
     const std::string at = "methods." + r.name + ".";
@@ -246,6 +255,7 @@ void describe(DemoSettings& s, Options& o) {
   o.add("method", &s.methods, "methods to run; `steps` always runs first, as the reference")
       .choices({"steps", "sequential", "jacobi", "quasi-deer", "deer", "shooting"});
   o.add("threads", &s.threads, "CPU threads; 0 = all cores").min(0).transient();
+  add_device(o, &s.device);
   o.add("repetitions", &s.repetitions, "timed runs after a warm-up; the median counts").min(1);
   o.group("output");
   o.add("out", &s.out, "run directory to make; default runs/deer-demo-TIME").transient();
@@ -264,6 +274,7 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
     s.methods.insert(s.methods.begin(), "steps");
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
   const DType dtype = s.dtype == "float32" ? float32 : float64;
+  const Device device = open_device(s.device);
   const Expectations expectations(s.check, "deer", "demo/" + preset_section(invocation.options));
   const RunDir run = s.out.empty() ? RunDir::create("runs", "deer-demo") : RunDir::create_at(s.out);
   run.write("config.toml", invocation.options.to_toml());
@@ -272,7 +283,7 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
   log.write_quietly(invocation.command_line);
   log.write(banner(s, dtype));
 
-  const Problem problem = make_problem(s, dtype);
+  const Problem problem = make_problem(s, dtype, device);
   std::vector<Row> rows;
   std::vector<std::pair<std::string, std::vector<double>>> traces;
   bool all_converged = true;
@@ -294,7 +305,7 @@ ExitCode demo(const DemoSettings& settings, const Invocation& invocation) {
   summary.write(run.file("summary.json"));
   Figure figure{.title = fmt::format("{} with {} units, {} sequences of {} steps, {}", s.cell, s.input_size,
                                      s.batch_size, s.length, s.dtype),
-                .caption = fmt::format("CPU, {} threads; {}", num_threads(), invocation.command_line),
+                .caption = fmt::format("{}; {}", where(s), invocation.command_line),
                 .columns = 3};
   figure.panels = {time_panel(rows)};
   if (!traces.empty()) figure.panels.push_back(residual_panel(traces));

@@ -10,7 +10,7 @@ struct DemoSettings {
   std::int64_t seed = 0;
   std::string cell = "gru";
   std::int64_t input_size = 2, batch_size = 16, length = 10000;
-  std::string dtype = "float32";
+  std::string dtype = "float32", device = "cpu";
   std::vector<std::string> methods = {"steps", "sequential", "jacobi", "quasi-deer", "deer", "shooting"};
   std::int64_t threads = 0, repetitions = 3;
   std::string out;

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "solvent/core/rng.h"
+#include "solvent/core/stream.h"
+#include "solvent/experiments/common/device_option.h"
 #include "solvent/experiments/common/errors.h"
 #include "solvent/experiments/common/program.h"
 #include "solvent/experiments/common/text.h"
@@ -443,4 +445,12 @@ TEST_CASE("program: a nameless command is the program itself and the only one") 
   const std::vector<std::string> wrong = {"--batch-siz", "11"};
   CHECK(program.run(wrong, out, err) == 2);
   CHECK_THAT(err.str(), Contains("[solo] unknown option --batch-siz; did you mean --batch-size?"));
+}
+
+TEST_CASE("device option: a device that this build or machine lacks is wrong usage, with the reason") {
+  CHECK(open_device("cpu") == solvent::cpu_device);
+  CHECK_THAT(message_of<UsageError>([] { (void)open_device("gpu"); }), Contains("'gpu'") && Contains("'cuda:N'"));
+  if (solvent::gpu_count() > 0) return;
+  CHECK_THAT(message_of<UsageError>([] { (void)open_device("cuda:1"); }),
+             Contains("[--device]") && Contains("cuda:1") && Contains("use cpu"));
 }

@@ -1,11 +1,13 @@
 #include "solvent/experiments/common/data/batch_tensors.h"
 
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "solvent/core/dtype.h"
 #include "solvent/core/error.h"
+#include "solvent/ops/shape_ops.h"
 
 namespace solvent::experiments {
 
@@ -31,6 +33,12 @@ BatchTensors to_tensors(const SequenceBatch& batch, DType dtype) {
   if (dtype == DType::float32) return convert<float>(batch);
   if (dtype == DType::float64) return convert<double>(batch);
   throw DtypeError(fmt::format("[to_tensors] got {}; expected float32 or float64", to_string(dtype)));
+}
+
+BatchTensors to(BatchTensors batch, Device device) {
+  return {.values = solvent::to(std::move(batch.values), device),
+          .time_weights = solvent::to(std::move(batch.time_weights), device),
+          .labels = solvent::to(std::move(batch.labels), device)};
 }
 
 }  // namespace solvent::experiments

@@ -16,4 +16,7 @@ struct BatchTensors {
 /// @param dtype  of values and weights: float32 or float64. @throws DtypeError otherwise.
 BatchTensors to_tensors(const SequenceBatch& batch, DType dtype = DType::float32);
 
+/// The batch on another device. @throws DeviceError if this build or machine does not have it.
+BatchTensors to(BatchTensors batch, Device device);
+
 }  // namespace solvent::experiments
