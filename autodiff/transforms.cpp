@@ -204,13 +204,13 @@ namespace {
 // Unit directions [first, first + count) of a tensor with n elements, as (count, *shape).
 Tensor unit_directions(const Tensor& x, std::int64_t first, std::int64_t count) {
   const std::int64_t n = x.numel();
-  Tensor seeds = zeros({count, n}, {x.dtype(), x.device()});
+  Tensor seeds = zeros({count, n}, x.dtype());
   dispatch_float(x.dtype(), "jacobian", [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* p = engine::mutable_ptr<T>(seeds);
     for (std::int64_t k = 0; k < count; ++k) p[k * n + first + k] = T(1);
   });
-  return reshape(std::move(seeds), prepend(count, x.shape()));
+  return reshape(engine::copy_to(seeds, x.device()), prepend(count, x.shape()));
 }
 
 // (K, *y) -> (*y, K)

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/nn/init.h"
 #include "solvent/nn/para_gru.h"
@@ -37,8 +36,6 @@ void check_cell_input(const char* op, const Tensor& x, std::int64_t width) {
   if (x.rank() < 1 || x.size(-1) != width)
     throw ShapeError(fmt::format("[{}] got x {}; expected (..., {}).", op, describe(x), width));
 }
-
-bool plain_on_cpu(const Tensor& t) { return !engine::is_boxed(t) && t.device() == cpu_device; }
 
 Tensor scale_rows(const Tensor& v, const Tensor& w, Part part) {
   return (part == Part::matrices ? unsqueeze(v, -1) : v) * w;

@@ -19,8 +19,6 @@ std::string describe_list(const Tensors& list);
 void check_cell_rows(const char* op, const Tensor& h, std::int64_t n, const Tensor& x, std::int64_t width);
 /// x (..., width). @throws ShapeError naming `op`
 void check_cell_input(const char* op, const Tensor& x, std::int64_t width);
-/// True if a raw CPU kernel may read `t`: no transform is differentiating it.
-bool plain_on_cpu(const Tensor& t);
 
 /// What a formula with scaled rows of weights is evaluated for.
 enum class Part : std::uint8_t { matrices, diagonals };

@@ -9,6 +9,9 @@
 #include "solvent/core/error.h"
 #include "solvent/nn/cell_util.h"
 #include "solvent/ops/cpu/gru_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/gru.h"
+#endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/gru.h"
 #include "solvent/ops/linalg.h"
@@ -81,6 +84,15 @@ template <class T>
 StepJacobian fused_step(const Tensor& h, const Tensor& xw, const Tensors& theta, Part part) {
   const std::int64_t rows = h.size(0);
   const std::int64_t n = h.size(1);
+#if SOLVENT_WITH_CUDA
+  if (!(h.device() == cpu_device)) {
+    Tensor jacobian;
+    if (part != Part::value)
+      jacobian = engine::empty(part == Part::diagonal ? Shape{rows, n} : Shape{rows, n, n}, h.dtype(), h.device());
+    Tensor value = cuda::gru_cell(h, xw, theta[kWHh], theta[kBHn], jacobian.defined() ? &jacobian : nullptr);
+    return {std::move(value), std::move(jacobian)};
+  }
+#endif
   const Tensor w_hh = engine::contiguous(theta[kWHh]);
   const Tensor b_hn = engine::contiguous(theta[kBHn]);
   const Tensor dense_h = engine::contiguous(h);
@@ -107,8 +119,8 @@ StepJacobian fused_step(const char* op, const Tensor& h, const Tensor& xw, const
 }
 
 bool plain(const Tensor& h, const Tensor& xw, const Tensors& theta) {
-  return detail::plain_on_cpu(h) && detail::plain_on_cpu(xw) && detail::plain_on_cpu(theta[kWHh]) &&
-         detail::plain_on_cpu(theta[kBHn]);
+  const auto fits = [&](const Tensor& t) { return !engine::is_boxed(t) && t.device() == h.device(); };
+  return fits(h) && fits(xw) && fits(theta[kWHh]) && fits(theta[kBHn]);
 }
 
 Tensors initial_theta(std::int64_t inputs, std::int64_t n, Key key, GruOptions options) {

@@ -187,6 +187,18 @@ void Module::to(DType dtype) {
     if (is_floating(slot->value().dtype())) slot->assign(cast(slot->value(), dtype));
 }
 
+void Module::to(Device device) {
+  const Collector all(*this);
+  Tensors parameters, buffers;
+  for (const auto& [name, slot] : all.parameters) {
+    detail::SlotAccess::require_assignable(*slot, "Module::to");
+    parameters.push_back(solvent::to(slot->value(), device));
+  }
+  for (const auto& [name, slot] : all.buffers) buffers.push_back(solvent::to(slot->value(), device));
+  for (std::size_t i = 0; i < parameters.size(); ++i) detail::SlotAccess::set(*all.parameters[i].second, parameters[i]);
+  for (std::size_t i = 0; i < buffers.size(); ++i) all.buffers[i].second->assign(buffers[i]);
+}
+
 void Module::set_training(bool training) {
   const Collector all(*this);
   for (Module* module : all.modules) module->training_ = training;

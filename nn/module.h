@@ -129,6 +129,9 @@ class SOLVENT_API Module {
 
   /// Converts all parameters and floating buffers. @throws DtypeError unless `dtype` is floating
   void to(DType dtype);
+  /// Moves all parameters and buffers; an optimizer's states follow at its next step.
+  /// @throws DeviceError if this build or machine has no such device; then nothing has changed
+  void to(Device device);
 
   /// Sets the flag of this module and all below it; layers such as dropout read it.
   void set_training(bool training);

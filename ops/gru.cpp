@@ -17,9 +17,13 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/autodiff/transforms.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/gru_glue.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/gru.h"
+#endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/linalg.h"
@@ -141,6 +145,12 @@ TensorVec grad_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   return cpu::gru_gradients(inputs, static_cast<const GradAttrs&>(*attrs).wanted);
 }
 
+#if SOLVENT_WITH_CUDA
+TensorVec grad_cuda_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
+  return cuda::gru_gradients(inputs, static_cast<const GradAttrs&>(*attrs).wanted);
+}
+#endif
+
 // The arguments of the composed form: all but the gates.
 Tensors composed_inputs(const Rule& rule) {
   Tensors in;
@@ -161,6 +171,7 @@ TensorVec grad_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 constinit const OpDef kGruSequenceGrad{
     .name = "gru_sequence_grad",
     .cpu = grad_kernel,
+    .cuda = SOLVENT_CUDA_KERNEL(grad_cuda_kernel),
     .jvp = grad_jvp,
     .vjp = grad_vjp,
     .inputs = {Save::data, Save::data, Save::data, Save::data, Save::data, Save::data, Save::data, Save::data},
@@ -171,6 +182,12 @@ constinit const OpDef kGruSequenceGrad{
 TensorVec forward_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   return cpu::gru_forward_pass(inputs, static_cast<const ForwardAttrs&>(*attrs).keep_gates);
 }
+
+#if SOLVENT_WITH_CUDA
+TensorVec forward_cuda_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
+  return cuda::gru_forward_pass(inputs, static_cast<const ForwardAttrs&>(*attrs).keep_gates);
+}
+#endif
 
 // A vector per hidden unit, or K of them, against (T, B, H) or (K, T, B, H).
 Tensor per_row(const Rule& rule, const Tensor& vector) {
@@ -268,6 +285,7 @@ TensorVec forward_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kGruSequence{.name = "gru_sequence",
                                    .cpu = forward_kernel,
+                                   .cuda = SOLVENT_CUDA_KERNEL(forward_cuda_kernel),
                                    .jvp = forward_jvp,
                                    .vjp = forward_vjp,
                                    .inputs = {Save::data},

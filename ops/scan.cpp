@@ -19,8 +19,12 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/scan_glue.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/scan.h"
+#endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
 #include "solvent/ops/linalg.h"
@@ -152,6 +156,7 @@ TensorVec scan_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kAffineScan{.name = "affine_scan",
                                   .cpu = scan_kernel,
+                                  .cuda = SOLVENT_CUDA_KERNEL(cuda::affine_scan),
                                   .jvp = scan_jvp,
                                   .vjp = scan_vjp,
                                   .inputs = {Save::data, Save::none, Save::data},
@@ -186,6 +191,7 @@ TensorVec reversed_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 
 constinit const OpDef kAffineScanReversed{.name = "affine_scan_reversed",
                                           .cpu = reversed_kernel,
+                                          .cuda = SOLVENT_CUDA_KERNEL(cuda::affine_scan_reversed),
                                           .jvp = reversed_jvp,
                                           .vjp = reversed_vjp,
                                           .inputs = {Save::data, Save::none},

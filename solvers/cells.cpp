@@ -1,8 +1,15 @@
 // Cells of nn/ as solvers see them, with their fused kernels.
 
+#include <algorithm>
+#include <utility>
+
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/gru.h"
 #include "solvent/solvers/cpu/gru_shooting.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/gru.h"
+#include "solvent/solvers/cuda/gru_shooting.h"
+#endif
 #include "solvent/solvers/sequence.h"
 
 namespace solvent::solvers {
@@ -51,14 +58,26 @@ bool fits(const Tensor& h0, const Tensor& xs, const Tensors& theta) {
   if (!(theta[0].shape() == Shape{3 * hidden, xs.size(2)} && theta[1].shape() == Shape{3 * hidden, hidden} &&
         theta[2].shape() == Shape{3 * hidden} && theta[3].shape() == Shape{hidden}))
     return false;
-  if (xs.dtype() != h0.dtype()) return false;
-  for (const Tensor& t : theta)
-    if (t.dtype() != h0.dtype()) return false;
-  return true;
+  const auto like_h0 = [&](const Tensor& t) { return t.dtype() == h0.dtype() && t.device() == h0.device(); };
+  return like_h0(xs) && std::all_of(theta.begin(), theta.end(), like_h0);
 }
+
+#if SOLVENT_WITH_CUDA
+FusedResult gru_shooting_on_gpu(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
+  if (h0.size(1) > solvent::cuda::kGruPersistentHidden) return {};
+  Tensor hs = engine::empty({xs.size(0), xs.size(1), h0.size(1)}, h0.dtype(), h0.device());
+  cpu::GruSolveReport report = cuda::gru_shooting(
+      h0, xs, theta, hs,
+      {.atol = o.atol, .rtol = o.rtol, .max_passes = o.max_passes, .chunk = o.chunk, .burn_in = o.burn_in});
+  return to_result(std::move(hs), std::move(report));
+}
+#endif
 
 FusedResult gru_shooting(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
   if (!fits(h0, xs, theta)) return {};
+#if SOLVENT_WITH_CUDA
+  if (!(h0.device() == cpu_device)) return gru_shooting_on_gpu(h0, xs, theta, o);
+#endif
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
     return cpu::gru_shooting(
         shape, weights, x, h, hs,
@@ -67,7 +86,7 @@ FusedResult gru_shooting(const Tensor& h0, const Tensor& xs, const Tensors& thet
 }
 
 FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
-  if (!fits(h0, xs, theta) || h0.size(1) > cpu::kGruNewtonMaxHidden) return {};
+  if (!fits(h0, xs, theta) || h0.size(1) > cpu::kGruNewtonMaxHidden || !(h0.device() == cpu_device)) return {};
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
     return cpu::gru_newton(shape, weights, x, h, hs,
                            {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});

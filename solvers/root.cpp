@@ -150,11 +150,11 @@ class Iteration {
 // Keeps finished items fixed: new values only where `active`.
 Tensor masked(const Tensor& active, const Tensor& now, const Tensor& before) { return where(active, now, before); }
 
-Tensor mask_tensor(const std::vector<Verdict>& verdicts) {
+Tensor mask_tensor(const std::vector<Verdict>& verdicts, Device device) {
   Tensor mask = engine::empty({static_cast<std::int64_t>(verdicts.size()), 1}, DType::boolean);
   bool* p = engine::mutable_ptr<bool>(mask);
   for (std::size_t i = 0; i < verdicts.size(); ++i) p[i] = verdicts[i] == Verdict::running;
-  return mask;
+  return engine::copy_to(mask, device);
 }
 
 void check_method(const RootMethod& method) {
@@ -219,7 +219,7 @@ Solution run(const RootFunction& residual, const Tensor& y0, const Tensors& thet
       verdicts[i] = now[i];
       s.stats.steps_per_item[i] = k;
     }
-    best = masked(mask_tensor(take), state.y, best);
+    best = masked(mask_tensor(take, y0.device()), state.y, best);
     s.stats.steps = k;
     s.stats.history.push_back(*std::max_element(norms.ratio.begin(), norms.ratio.end()));
     const auto running = std::count(verdicts.begin(), verdicts.end(), Verdict::running);
@@ -229,7 +229,7 @@ Solution run(const RootFunction& residual, const Tensor& y0, const Tensors& thet
     if (running == 0) break;
     previous = stop_gradient(state.y);
     State next = iteration.next(state);
-    const Tensor mask = mask_tensor(verdicts);
+    const Tensor mask = mask_tensor(verdicts, y0.device());
     state = {masked(mask, next.y, state.y), masked(mask, next.r, state.r)};
   }
   s.value = reshape(best, y0.shape());

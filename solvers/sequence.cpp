@@ -119,7 +119,7 @@ class WindowSolve {
 
   void shrink(SequenceState& state, const std::vector<int>& columns) {
     const Tensor index = from_vector(std::vector<std::int64_t>(columns.begin(), columns.end()),
-                                     {static_cast<std::int64_t>(columns.size())});
+                                     {static_cast<std::int64_t>(columns.size())}, state.h.device());
     state.h = index_select(state.h, index, kBatchAxis);
     state.residual = index_select(state.residual, index, kBatchAxis);
     state.reference = index_select(state.reference, index, kBatchAxis);
@@ -318,7 +318,7 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
   const bool plain = !is_differentiated(h0) && !is_differentiated(xs) &&
                      std::none_of(theta.begin(), theta.end(), [](const Tensor& t) { return is_differentiated(t); });
   Solution s;
-  const SequenceCell::Fused* fused = plain && h0.device() == cpu_device ? fused_kernel(cell, method, options) : nullptr;
+  const SequenceCell::Fused* fused = plain ? fused_kernel(cell, method, options) : nullptr;
   if (fused != nullptr) {
     SequenceCell shapes_only;  // checks shapes without projecting the inputs
     shapes_only.step = cell.step;

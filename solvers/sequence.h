@@ -57,7 +57,7 @@ struct SequenceCell {
   using Project = std::function<Tensor(const Tensor& x, const Tensors& theta)>;
   using Sequence = std::function<Tensor(const Tensor& h0, const Tensor& xs, const Tensors& theta)>;
   /// @}
-  /// Fused time-parallel kernels on plain CPU tensors. An empty value declines: the generic path is taken.
+  /// Fused time-parallel kernels on plain tensors of any device. An empty value declines: the generic path is taken.
   using Fused =
       std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
 

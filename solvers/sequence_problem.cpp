@@ -175,7 +175,7 @@ SequenceProblem SequenceProblem::window(std::int64_t first, std::int64_t count, 
 
 SequenceProblem SequenceProblem::subset(const std::vector<int>& items) const {
   SequenceProblem p = window(0, t_, h0_);
-  const Tensor index = index_tensor(items);
+  const Tensor index = to(index_tensor(items), h0_.device());
   p.h0_ = index_select(h0_, index, 0);
   p.xs_ = index_select(xs_, index, 1);
   p.b_ = static_cast<std::int64_t>(items.size());

@@ -6,6 +6,9 @@
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/solvers/cuda/termination.h"
+#endif
 
 namespace solvent::solvers::detail {
 
@@ -81,6 +84,13 @@ void max_norms(const T* r, const T* y, const Layout& l, Tolerance tol, ItemNorms
 ItemNorms item_norms(const Tensor& r, const Tensor& y, int item_axis, Tolerance tol) {
   const Tensor dense_r = engine::contiguous(r), dense_y = engine::contiguous(y);
   ItemNorms norms;
+#if SOLVENT_WITH_CUDA
+  if (!(r.device() == cpu_device)) {
+    const Layout l = layout_of(r, item_axis);
+    cuda::item_norms(dense_r, dense_y, l.outer, l.items, l.inner, tol.atol, tol.rtol, norms.ratio, norms.residual);
+    return norms;
+  }
+#endif
   dispatch_float(r.dtype(), "solve", [&](auto tag) {
     using T = typename decltype(tag)::type;
     max_norms(engine::ptr<T>(dense_r), engine::ptr<T>(dense_y), layout_of(r, item_axis), tol, norms);

@@ -22,7 +22,7 @@ struct ItemNorms {
 };
 
 /// Norms of `r` (outer, items, inner...) relative to `y`; `item_axis` is the axis that numbers the items, -1 = one item.
-/// Plain CPU tensors; the order of comparisons does not affect the result.
+/// Plain tensors on one device (of a GPU, the result is waited for); the order of comparisons does not affect the result.
 ItemNorms item_norms(const Tensor& r, const Tensor& y, int item_axis, Tolerance tol);
 
 /// Items whose entries are all finite.

@@ -6,6 +6,9 @@
 
 #include "solvent/core/error.h"
 #include "solvent/nn/cpu/optim_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/nn/cuda/optim_kernels.h"
+#endif
 
 namespace solvent::nn {
 
@@ -25,6 +28,18 @@ std::vector<std::string> state_names(const AdamOptions& o) {
   return names;
 }
 
+template <class Context>
+cpu::AdamScalars scalars_of(const AdamOptions& o, bool coupled, const Context& context) {
+  const auto t = static_cast<double>(context.step);
+  return {.beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .step_size = context.learning_rate / (1.0 - std::pow(o.beta1, t)),
+          .inverse_root = 1.0 / std::sqrt(1.0 - std::pow(o.beta2, t)),
+          .eps = o.eps,
+          .coupled_decay = coupled ? context.weight_decay : 0.0,
+          .parameter_weight = coupled ? 1.0 : 1.0 - context.learning_rate * context.weight_decay};
+}
+
 }  // namespace
 
 Adam::Adam(AdamOptions options) : Adam("Adam", options, Decay::coupled) {}
@@ -40,28 +55,21 @@ void Adam::set_beta1(double beta1) {
   options_ = checked("Adam", next);
 }
 
-template <class T>
-void Adam::update(T* p, const T* g, T* const* state, std::int64_t count, const StepContext& context) const noexcept {
-  const auto t = static_cast<double>(context.step);
-  const bool coupled = decay_ == Decay::coupled;
-  const cpu::AdamScalars scalars{
-      .beta1 = options_.beta1,
-      .beta2 = options_.beta2,
-      .step_size = context.learning_rate / (1.0 - std::pow(options_.beta1, t)),
-      .inverse_root = 1.0 / std::sqrt(1.0 - std::pow(options_.beta2, t)),
-      .eps = options_.eps,
-      .coupled_decay = coupled ? context.weight_decay : 0.0,
-      .parameter_weight = coupled ? 1.0 : 1.0 - context.learning_rate * context.weight_decay};
-  cpu::adam_update(p, g, state[0], state[1], state[2], count, scalars);
-}
-
 void Adam::update_block(float* p, const float* g, float* const* state, std::int64_t count,
                         const StepContext& context) const noexcept {
-  update(p, g, state, count, context);
+  cpu::adam_update(p, g, state[0], state[1], state[2], count, scalars_of(options_, decay_ == Decay::coupled, context));
 }
 void Adam::update_block(double* p, const double* g, double* const* state, std::int64_t count,
                         const StepContext& context) const noexcept {
-  update(p, g, state, count, context);
+  cpu::adam_update(p, g, state[0], state[1], state[2], count, scalars_of(options_, decay_ == Decay::coupled, context));
+}
+
+void Adam::update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const {
+#if SOLVENT_WITH_CUDA
+  cuda::adam_update(updates, scalars_of(options_, decay_ == Decay::coupled, context));
+#else
+  Optimizer::update_on_device(updates, context);
+#endif
 }
 
 }  // namespace solvent::nn

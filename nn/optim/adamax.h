@@ -25,9 +25,7 @@ class SOLVENT_API Adamax final : public Optimizer {
                     const StepContext& context) const noexcept override;
   void update_block(double* p, const double* g, double* const* state, std::int64_t count,
                     const StepContext& context) const noexcept override;
-
-  template <class T>
-  void update(T* p, const T* g, T* const* state, std::int64_t count, const StepContext& context) const noexcept;
+  void update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const override;
 
   AdamaxOptions options_;
 };

@@ -1,5 +1,6 @@
 #include "solvent/nn/optim/clip.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/nn/cpu/optim_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/nn/cuda/optim_kernels.h"
+#endif
 #include "solvent/ops/elementwise.h"
 
 namespace solvent::nn {
@@ -29,10 +33,21 @@ double sum_of_squares(const Tensor& t) {
   return sum;
 }
 
+/// Of tensors on one GPU: one wait for all of them.
+double sum_on_device(const Tensors& tensors) {
+#if SOLVENT_WITH_CUDA
+  return cuda::sum_of_squares(tensors);
+#else
+  static_cast<void>(tensors);
+  return 0;  // there are no GPUs
+#endif
+}
+
 }  // namespace
 
 double global_norm(const Tensors& grads) {
   double sum = 0;
+  std::vector<Tensors> elsewhere;  // per GPU
   for (std::size_t i = 0; i < grads.size(); ++i) {
     const Tensor& g = grads[i];
     if (!g.defined() || !is_floating(g.dtype()))
@@ -43,12 +58,16 @@ double global_norm(const Tensors& grads) {
           fmt::format("[global_norm] gradient {} is being differentiated; clip outside the transform, or write "
                       "the norm with sum(square(g)).",
                       i));
-    if (!(g.device() == cpu_device))
-      throw DeviceError(
-          fmt::format("[global_norm] gradient {} is on {}; use to(x, cpu_device).", i, to_string(g.device())));
     const Tensor dense = engine::contiguous(g);
+    if (!(g.device() == cpu_device)) {
+      const auto same = [&](const Tensors& list) { return list[0].device() == g.device(); };
+      const auto found = std::find_if(elsewhere.begin(), elsewhere.end(), same);
+      (found == elsewhere.end() ? elsewhere.emplace_back() : *found).push_back(dense);
+      continue;
+    }
     sum += g.dtype() == float32 ? sum_of_squares<float>(dense) : sum_of_squares<double>(dense);
   }
+  for (const Tensors& list : elsewhere) sum += sum_on_device(list);
   return std::sqrt(sum);
 }
 

@@ -8,6 +8,9 @@
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/nn/cpu/optim_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/nn/cuda/optim_kernels.h"
+#endif
 #include "solvent/ops/elementwise.h"
 
 namespace solvent::nn {
@@ -17,6 +20,9 @@ namespace {
 /// average + weight (x - average) as a new tensor: someone may hold the old one.
 template <class T>
 Tensor averaged(const Tensor& average, const Tensor& x, double weight) {
+#if SOLVENT_WITH_CUDA
+  if (!(x.device() == cpu_device)) return cuda::average_update(average, x, weight);
+#endif
   Tensor next = engine::empty(average.shape(), average.dtype());
   engine::copy_into(average, next);
   const Tensor dense = engine::contiguous(x);
@@ -56,9 +62,9 @@ void Ema::check(const char* op, const ParameterList& parameters) const {
     if (p.dtype() != a.dtype())
       throw DtypeError(fmt::format("[{}] parameter {} is a {}, its average a {}; convert both with Module::to.", op,
                                    names_[i], describe(p), describe(a)));
-    if (!(p.device() == cpu_device))
-      throw DeviceError(
-          fmt::format("[{}] parameter {} is on {}; use to(x, cpu_device).", op, names_[i], to_string(p.device())));
+    if (!(p.device() == a.device()))
+      throw DeviceError(fmt::format("[{}] parameter {} is on {}, its average on {}; move both with Module::to.", op,
+                                    names_[i], to_string(p.device()), to_string(a.device())));
   }
 }
 
@@ -71,7 +77,8 @@ void Ema::update(Module& module) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const Tensor& p = parameters[i]->value();
     const bool first = before == 0;
-    const Tensor average = first && options_.bias_correction ? zeros(p.shape(), p.dtype()) : averages_[i].value();
+    const Tensor average =
+        first && options_.bias_correction ? zeros(p.shape(), {p.dtype(), p.device()}) : averages_[i].value();
     if (first && !options_.bias_correction) {
       next.push_back(p);
     } else {

@@ -13,6 +13,10 @@
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/nn/cpu/optim_kernels.h"
+#include "solvent/nn/optim/device_updates.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/runtime.h"
+#endif
 
 namespace solvent::nn {
 
@@ -20,7 +24,7 @@ namespace {
 
 /// A tensor with its own memory and the same values.
 Tensor private_copy(const Tensor& t) {
-  Tensor copy = engine::empty(t.shape(), t.dtype());
+  Tensor copy = engine::empty(t.shape(), t.dtype(), t.device());
   engine::copy_into(t, copy);
   return copy;
 }
@@ -185,11 +189,10 @@ void Optimizer::check_pair(const Parameter& slot, const Tensor& g, std::size_t i
   if (p.dtype() != g.dtype())
     throw DtypeError(fmt::format("[{}] parameter {} is a {} and its gradient a {}; expected the same dtype. Use cast.",
                                  name_, i, describe(p), describe(g)));
-  if (!(p.device() == cpu_device) || !(g.device() == cpu_device))
+  if (!(p.device() == g.device()))
     throw DeviceError(
-        fmt::format("[{}] parameter {} is on {} and its gradient on {}; this build updates on the cpu. Use "
-                    "to(x, cpu_device).",
-                    name_, i, to_string(p.device()), to_string(g.device())));
+        fmt::format("[{}] parameter {} is on {} and its gradient on {}; expected one device. Use to(x, device).", name_,
+                    i, to_string(p.device()), to_string(g.device())));
   if (parameter_steps_.empty() || parameter_steps_[i] == 0) return;
   for (const Tensor& s : state_[i])
     if (s.shape() != p.shape() || s.dtype() != p.dtype())
@@ -213,6 +216,77 @@ void Optimizer::update_all(Tensor& value, const Tensor& grad, std::vector<Tensor
   });
 }
 
+struct Optimizer::DeviceBatch {
+  StepContext context;
+  detail::DeviceUpdates updates;
+  std::vector<detail::DeviceUpdate> items;
+};
+
+void Optimizer::add_to_batch(std::vector<DeviceBatch>& batches, const StepContext& context, Tensor& value,
+                             const Tensor& grad, std::vector<Tensor>& state) {
+  detail::DeviceUpdate item;
+  dispatch_float(value.dtype(), "step", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    item = {.parameter = engine::mutable_ptr<T>(value), .grad = engine::ptr<T>(grad), .count = value.numel()};
+    for (std::size_t k = 0; k < state.size(); ++k) item.state[k] = engine::mutable_ptr<T>(state[k]);
+  });
+  for (DeviceBatch& batch : batches)
+    if (batch.context == context && batch.updates.device == value.device() && batch.updates.dtype == value.dtype()) {
+      batch.items.push_back(item);
+      return;
+    }
+  batches.push_back({context, {.device = value.device(), .dtype = value.dtype(), .items = {}}, {item}});
+}
+
+#if SOLVENT_WITH_CUDA
+template <class T>
+void Optimizer::update_by_host(const detail::DeviceUpdate& update, Device device, const StepContext& context) const {
+  const auto count = static_cast<std::size_t>(update.count);
+  const std::size_t bytes = count * sizeof(T);
+  const auto fetch = [&](const void* from) {
+    std::vector<T> values(count);
+    solvent::cuda::copy_to_host(values.data(), from, bytes, device);
+    return values;
+  };
+  std::vector<T> p = fetch(update.parameter);
+  const std::vector<T> g = fetch(update.grad);
+  std::vector<T> states[kMaxStates];
+  T* at[kMaxStates] = {};
+  for (std::size_t k = 0; k < kMaxStates; ++k)
+    if (update.state[k] != nullptr) {
+      states[k] = fetch(update.state[k]);
+      at[k] = states[k].data();
+    }
+  update_block(p.data(), g.data(), at, update.count, context);
+  solvent::cuda::copy_to_device(update.parameter, p.data(), bytes, device);
+  for (std::size_t k = 0; k < kMaxStates; ++k)
+    if (at[k] != nullptr) cuda::copy_to_device(update.state[k], at[k], bytes, device);
+}
+
+void Optimizer::update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const {
+  for (const detail::DeviceUpdate& update : updates.items) {
+    if (update.count == 0) continue;
+    if (updates.dtype == float32) {
+      update_by_host<float>(update, updates.device, context);
+    } else {
+      update_by_host<double>(update, updates.device, context);
+    }
+  }
+}
+#else
+void Optimizer::update_on_device(const detail::DeviceUpdates&, const StepContext&) const {}  // there are no GPUs
+#endif
+
+// The state tensor that a step writes, or an empty handle if the present one can be written to.
+Tensor Optimizer::prepared_state(const Tensor& parameter, std::size_t i, std::size_t k) const {
+  if (parameter_steps_.empty() || parameter_steps_[i] == 0)
+    return zeros(parameter.shape(), {parameter.dtype(), parameter.device()});
+  const Tensor& state = state_[i][k];
+  if (!(state.device() == parameter.device()))  // the module was moved, or the state loaded from a file
+    return engine::copy_to(engine::contiguous(state), parameter.device());
+  return engine::can_donate(state) ? Tensor() : private_copy(state);
+}
+
 void Optimizer::step(const ParameterList& parameters, const Tensors& grads) {
   check(parameters, grads);
   const std::size_t count = parameters.size();
@@ -223,21 +297,15 @@ void Optimizer::step(const ParameterList& parameters, const Tensors& grads) {
     if (!engine::can_donate(p)) ready.values[i] = private_copy(p);
     ready.grads[i] = engine::contiguous(grads[i]);
     ready.state[i].resize(state_names_.size());
-    const bool first = parameter_steps_.empty() || parameter_steps_[i] == 0;
-    for (std::size_t k = 0; k < state_names_.size(); ++k) {
-      if (first) {
-        ready.state[i][k] = zeros(p.shape(), p.dtype());
-      } else if (!engine::can_donate(state_[i][k])) {
-        ready.state[i][k] = private_copy(state_[i][k]);
-      }
-    }
+    for (std::size_t k = 0; k < state_names_.size(); ++k) ready.state[i][k] = prepared_state(p, i, k);
   }
   if (parameter_steps_.empty()) {
     state_.resize(count, std::vector<Tensor>(state_names_.size()));
     parameter_steps_.resize(count, 0);
   }
-  // From here on nothing can fail.
+  // From here on nothing can fail, apart from a GPU.
   ++steps_;
+  std::vector<DeviceBatch> batches;
   for (std::size_t i = 0; i < count; ++i) {
     if (is_frozen(i)) continue;
     ++parameter_steps_[i];
@@ -246,12 +314,18 @@ void Optimizer::step(const ParameterList& parameters, const Tensors& grads) {
     if (ready.values[i].defined()) value = std::move(ready.values[i]);
     for (std::size_t k = 0; k < state_names_.size(); ++k)
       if (ready.state[i][k].defined()) state_[i][k] = std::move(ready.state[i][k]);
-    if (value.dtype() == float32) {
+    if (!(value.device() == cpu_device)) {
+      add_to_batch(batches, context, value, ready.grads[i], state_[i]);
+    } else if (value.dtype() == float32) {
       update_all<float>(value, ready.grads[i], state_[i], context);
     } else {
       update_all<double>(value, ready.grads[i], state_[i], context);
     }
     detail::SlotAccess::set(*parameters[i], std::move(value));
+  }
+  for (DeviceBatch& batch : batches) {
+    batch.updates.items = batch.items;
+    update_on_device(batch.updates, batch.context);
   }
 }
 

@@ -11,6 +11,11 @@
 
 namespace solvent::nn {
 
+namespace detail {
+struct DeviceUpdate;
+struct DeviceUpdates;
+}  // namespace detail
+
 /// Chooses parameters by their name in a module ("encoder.layers.0.weight") and by what they hold.
 using ParameterSelector = std::function<bool(const std::string& name, const Parameter& parameter)>;
 
@@ -35,7 +40,8 @@ struct ParameterGroup {
 ///
 /// A step checks everything and allocates what it needs before it writes, so a step that throws leaves parameters and
 /// state as they were. Each parameter is updated by one fused pass over memory, in place when no one else holds the old
-/// value. The same bits for any number of threads.
+/// value. The same bits for any number of threads. Parameters on a GPU that take the same step share a kernel launch; their
+/// states live beside them.
 class SOLVENT_API Optimizer {
  public:
   virtual ~Optimizer();
@@ -84,6 +90,7 @@ class SOLVENT_API Optimizer {
     std::int64_t step = 1;     ///< number of this update of this parameter, from 1
     double learning_rate = 0;  ///< of the parameter's group
     double weight_decay = 0;   ///< of the parameter's group
+    bool operator==(const StepContext&) const = default;
   };
   /// Largest number of state tensors per parameter.
   static constexpr int kMaxStates = 3;
@@ -106,6 +113,9 @@ class SOLVENT_API Optimizer {
   virtual void update_block(double* parameter, const double* grad, double* const* state, std::int64_t count,
                             const StepContext& context) const noexcept = 0;
   /// @}
+  /// The update of whole parameters on a GPU. An optimizer without a kernel of its own is updated by way of the host.
+  /// @throws DeviceError if the GPU fails
+  virtual void update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const;
 
  private:
   void check(const ParameterList& parameters, const Tensors& grads) const;
@@ -116,6 +126,12 @@ class SOLVENT_API Optimizer {
   [[nodiscard]] bool is_frozen(std::size_t parameter) const;
   [[nodiscard]] StepContext context_of(std::size_t parameter) const;
   [[nodiscard]] std::size_t find_group(const std::string& name) const;
+  struct DeviceBatch;
+  [[nodiscard]] Tensor prepared_state(const Tensor& parameter, std::size_t i, std::size_t k) const;
+  static void add_to_batch(std::vector<DeviceBatch>& batches, const StepContext& context, Tensor& value,
+                           const Tensor& grad, std::vector<Tensor>& state);
+  template <class T>
+  void update_by_host(const detail::DeviceUpdate& update, Device device, const StepContext& context) const;
   template <class T>
   void update_all(Tensor& value, const Tensor& grad, std::vector<Tensor>& state,
                   const StepContext& context) const noexcept;

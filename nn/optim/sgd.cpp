@@ -4,6 +4,9 @@
 
 #include "solvent/core/error.h"
 #include "solvent/nn/cpu/optim_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/nn/cuda/optim_kernels.h"
+#endif
 
 namespace solvent::nn {
 
@@ -54,6 +57,14 @@ void Sgd::update_block(float* p, const float* g, float* const* state, std::int64
 void Sgd::update_block(double* p, const double* g, double* const* state, std::int64_t count,
                        const StepContext& context) const noexcept {
   cpu::sgd_update(p, g, state[0], count, scalars_of(options_, context));
+}
+
+void Sgd::update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const {
+#if SOLVENT_WITH_CUDA
+  cuda::sgd_update(updates, scalars_of(options_, context));
+#else
+  Optimizer::update_on_device(updates, context);
+#endif
 }
 
 }  // namespace solvent::nn

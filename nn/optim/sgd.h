@@ -30,6 +30,7 @@ class SOLVENT_API Sgd final : public Optimizer {
                     const StepContext& context) const noexcept override;
   void update_block(double* p, const double* g, double* const* state, std::int64_t count,
                     const StepContext& context) const noexcept override;
+  void update_on_device(const detail::DeviceUpdates& updates, const StepContext& context) const override;
 
   SgdOptions options_;
 };

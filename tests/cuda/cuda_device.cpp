@@ -14,9 +14,6 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/gru.cpp
-      "gru_sequence",
-      "gru_sequence_grad",
       // ops/index.cpp
       "gather",
       "one_hot",
@@ -63,8 +60,6 @@ const std::set<std::string>& operations_without_cuda() {
       "softmax",
       "softmax_grad",
       // ops/scan.cpp
-      "affine_scan",
-      "affine_scan_reversed",
       "cumprod",
       "cumsum",
       // ops/shape_ops.cpp

@@ -1,0 +1,94 @@
+// The affine scans on tensors: operands in dense memory, then the kernels for small or large matrices.
+
+#include "solvent/ops/cuda/scan.h"
+
+#include <utility>
+
+#include "solvent/core/engine/view.h"
+
+namespace solvent::cuda {
+namespace {
+
+constexpr int kDiagonalRank = 3;
+constexpr int kBlocksRank = 5;
+constexpr std::int64_t kSmall = 4;          // largest matrices of small_scan
+constexpr std::int64_t kReadsColumns = 64;  // dense_scan reads transposed matrices up to this size
+
+// `a` with its last two axes exchanged, without moving data.
+Tensor columns_of(const Tensor& a) {
+  const int last = a.rank() - 1;
+  Strides swapped = a.strides();
+  std::swap(swapped[last - 1], swapped[last]);
+  return engine::view(a, a.shape(), swapped, a.impl()->offset);  // matrices are square
+}
+
+// `a` as dense memory; turns `transposed` over if its matrices lie there column by column.
+Tensor dense_matrices(const Tensor& a, bool& transposed) {
+  if (a.rank() == kDiagonalRank) return engine::contiguous(a);
+  const Tensor columns = columns_of(a);
+  const bool lies_turned = !a.is_contiguous() && columns.is_contiguous();
+  if (transposed != lies_turned && a.size(-1) > kReadsColumns) {
+    transposed = false;
+    return engine::contiguous(lies_turned ? a : columns);
+  }
+  transposed = transposed != lies_turned;
+  return lies_turned ? columns : engine::contiguous(a);
+}
+
+cpu::ScanShape shape_of(const Tensor& a, const Tensor& b) {
+  cpu::ScanShape s;
+  s.T = b.size(-3);
+  s.B = b.size(-2);
+  s.n = b.size(-1);
+  for (int axis = 0; axis < b.rank() - 3; ++axis) s.lead *= b.shape()[axis];
+  s.block = a.rank() == kDiagonalRank ? 1 : a.rank() == kBlocksRank ? a.size(-1) : 0;
+  return s;
+}
+
+Tensor run(cpu::ScanShape shape, const Tensor& a, Tensor b, const Tensor* h0) {
+  if (b.numel() == 0) return engine::empty(b.shape(), b.dtype(), b.device());
+  const Tensor matrices = dense_matrices(a, shape.transposed);
+  if (!b.is_contiguous()) b = engine::contiguous(b);
+  return dispatch_float(b.dtype(), "affine_scan", [&](auto tag) -> Tensor {
+    using T = typename decltype(tag)::type;
+    const T* const from = engine::ptr<T>(b);
+    Tensor start;
+    if (h0 != nullptr) start = engine::contiguous(*h0);
+    Tensor h = engine::take_or_empty(b, b.shape(), b.dtype());  // the states may be written over b
+    scan(shape, engine::ptr<T>(matrices), from, h0 != nullptr ? engine::ptr<T>(start) : nullptr,
+         engine::mutable_ptr<T>(h), h.device());
+    return h;
+  });
+}
+
+template <class T>
+void scan_typed(cpu::ScanShape shape, const T* a, const T* b, const T* h0, T* h, Device device) {
+  if (shape.block == 0 && shape.n > kSmall) return dense_scan(shape, a, b, h0, h, device);
+  if (shape.block == 0) shape.block = shape.n;  // one block per sequence
+  shape.B *= shape.n / shape.block;
+  shape.n = shape.block;
+  small_scan(shape, a, b, h0, h, device);
+}
+
+}  // namespace
+
+void scan(const cpu::ScanShape& shape, const float* a, const float* b, const float* h0, float* h, Device device) {
+  scan_typed(shape, a, b, h0, h, device);
+}
+void scan(const cpu::ScanShape& shape, const double* a, const double* b, const double* h0, double* h, Device device) {
+  scan_typed(shape, a, b, h0, h, device);
+}
+
+TensorVec affine_scan(std::span<Tensor> inputs, const Attrs*) {
+  return run(shape_of(inputs[0], inputs[1]), inputs[0], std::move(inputs[1]), &inputs[2]);
+}
+
+TensorVec affine_scan_reversed(std::span<Tensor> inputs, const Attrs*) {
+  cpu::ScanShape shape = shape_of(inputs[0], inputs[1]);
+  shape.reversed = true;
+  shape.transposed = true;
+  shape.shift_a = true;
+  return run(shape, inputs[0], std::move(inputs[1]), nullptr);
+}
+
+}  // namespace solvent::cuda
