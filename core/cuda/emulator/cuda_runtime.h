@@ -58,6 +58,8 @@ void block_barrier();
 /// Publishes `value` (at most 16 bytes) to the lanes of this warp named in `mask`, waits for all of them, and copies what
 /// `source` published into `result`. Lanes outside of the mask or beyond the block give the caller's own value.
 void exchange(unsigned mask, const void* value, std::size_t bytes, int source, void* result);
+/// As `source`: `value` is an int, and `result` gets a bit for each lane of the mask whose int is not 0.
+inline constexpr int kEveryLane = -1;
 
 /// This thread's lane.
 int lane();
@@ -109,10 +111,7 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   unsigned result = 0;
-  for (int i = 0; i < 32; ++i) {
-    if (!(mask >> i & 1u)) continue;
-    if (__shfl_sync(mask, predicate != 0 ? 1 : 0, i)) result |= 1u << i;
-  }
+  solvent::cuda::emulator::exchange(mask, &predicate, sizeof(predicate), solvent::cuda::emulator::kEveryLane, &result);
   return result;
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }

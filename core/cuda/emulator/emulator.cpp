@@ -133,6 +133,17 @@ bool open_block_barrier(Scheduler& s) {
   return any;
 }
 
+// Bits of the lanes of `mask` that published a number other than 0.
+unsigned voters(const Scheduler& s, unsigned first, unsigned mask) {
+  unsigned bits = 0;
+  for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
+    int vote = 0;
+    std::memcpy(&vote, s.fibers[first + lane]->published, sizeof(vote));
+    if ((mask >> lane & 1u) && vote != 0) bits |= 1u << lane;
+  }
+  return bits;
+}
+
 // Completes the exchange of one mask in one warp if all its lanes have published.
 bool open_exchange(Scheduler& s, unsigned first, unsigned mask) {
   for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
@@ -144,6 +155,12 @@ bool open_exchange(Scheduler& s, unsigned first, unsigned mask) {
   for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
     if (!(mask >> lane & 1u)) continue;
     Fiber& f = *s.fibers[first + lane];
+    if (f.source == kEveryLane) {
+      const unsigned bits = voters(s, first, mask);
+      std::memcpy(f.result, &bits, sizeof(bits));
+      f.state = State::running;
+      continue;
+    }
     const auto source = static_cast<unsigned>(f.source);
     const bool valid = source < kLanes && first + source < s.count && (mask >> source & 1u);
     const Fiber& from = valid ? *s.fibers[first + source] : f;
