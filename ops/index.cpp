@@ -8,9 +8,13 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/index_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/index_kernels.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/rule_util.h"
 
@@ -41,9 +45,16 @@ void check_dtype(const char* op, const Tensor& index) {
   if (index.dtype() != int64) throw_index_dtype(op, index.dtype());
 }
 
+cpu::BadIndex find_bad_index(const Tensor& index, std::int64_t size) {
+#if SOLVENT_WITH_CUDA
+  if (index.device().type == DeviceType::cuda) return cuda::find_bad_index(index, size);
+#endif
+  return cpu::find_bad_index(index, size);
+}
+
 // Reads every distinct element of `index` (axes of stride 0 once).
 void check_range(const char* op, const Tensor& index, std::int64_t size, const char* what) {
-  const cpu::BadIndex bad = cpu::find_bad_index(index, size);
+  const cpu::BadIndex bad = find_bad_index(index, size);
   if (bad.position >= 0) throw_index_value(op, bad.value, bad.position, size, what);
 }
 
@@ -66,9 +77,10 @@ Tensor index_for(const Rule& rule, const Shape& tangent_shape, std::int64_t axis
   return broadcast_to(index, shape);
 }
 
+template <auto kRun>
 TensorVec gather_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const GatherAttrs&>(*attrs);
-  return cpu::gather(inputs[0], inputs[1], static_cast<int>(a.axis) + inputs[0].rank());
+  return kRun(inputs[0], inputs[1], static_cast<int>(a.axis) + inputs[0].rank());
 }
 
 TensorVec gather_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -82,15 +94,17 @@ TensorVec gather_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 }
 
 constinit const OpDef kGather{.name = "gather",
-                              .cpu = gather_kernel,
+                              .cpu = gather_kernel<cpu::gather>,
+                              .cuda = SOLVENT_CUDA_KERNEL(gather_kernel<cuda::gather>),
                               .jvp = gather_jvp,
                               .vjp = gather_vjp,
                               .inputs = {Save::none, Save::data},
                               .num_saves = 2};
 
+template <auto kRun>
 TensorVec scatter_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const GatherAttrs&>(*attrs);
-  return cpu::scatter_add(inputs[0], inputs[1], static_cast<int>(a.axis) + inputs[0].rank(), a.size);
+  return kRun(inputs[0], inputs[1], static_cast<int>(a.axis) + inputs[0].rank(), a.size);
 }
 
 TensorVec scatter_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -104,7 +118,8 @@ TensorVec scatter_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 }
 
 constinit const OpDef kScatterAdd{.name = "scatter_add",
-                                  .cpu = scatter_kernel,
+                                  .cpu = scatter_kernel<cpu::scatter_add>,
+                                  .cuda = SOLVENT_CUDA_KERNEL(scatter_kernel<cuda::scatter_add>),
                                   .jvp = scatter_jvp,
                                   .vjp = scatter_vjp,
                                   .inputs = {Save::none, Save::data},
@@ -145,12 +160,16 @@ struct OneHotAttrs : AttrsBase<OneHotAttrs> {
   [[nodiscard]] std::string describe() const override { return fmt::format("classes={}", classes); }
 };
 
+template <auto kRun>
 TensorVec one_hot_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const OneHotAttrs&>(*attrs);
-  return cpu::one_hot(inputs[0], a.classes, a.dtype);
+  return kRun(inputs[0], a.classes, a.dtype);
 }
 
-constinit const OpDef kOneHot{.name = "one_hot", .cpu = one_hot_kernel, .differentiable = false};
+constinit const OpDef kOneHot{.name = "one_hot",
+                              .cpu = one_hot_kernel<cpu::one_hot>,
+                              .cuda = SOLVENT_CUDA_KERNEL(one_hot_kernel<cuda::one_hot>),
+                              .differentiable = false};
 
 constinit const OpDef* const kIndexFamily[] = {&kGather, &kScatterAdd, &kOneHot};
 

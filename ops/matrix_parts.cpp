@@ -9,9 +9,13 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/matrix_parts.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/matrix_parts.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
@@ -33,17 +37,18 @@ struct OffsetAttrs : AttrsBase<OffsetAttrs> {
   [[nodiscard]] std::string describe() const override { return fmt::format("offset={}", offset); }
 };
 
-template <bool kLower>
+template <auto kRun, bool kLower>
 TensorVec triangle_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
-  return cpu::triangle(inputs[0], static_cast<const OffsetAttrs&>(*attrs).offset, kLower);
+  return kRun(inputs[0], static_cast<const OffsetAttrs&>(*attrs).offset, kLower);
 }
 
 constinit const OpDef kTril =
     detail::unary_op<[](const Rule& r, const Tensor& t) { return tril(t, r.attrs<OffsetAttrs>().offset); }>(
-        "tril", triangle_kernel<true>, {});
+        "tril", {triangle_kernel<cpu::triangle, true>, SOLVENT_CUDA_KERNEL(triangle_kernel<cuda::triangle, true>)}, {});
 constinit const OpDef kTriu =
     detail::unary_op<[](const Rule& r, const Tensor& t) { return triu(t, r.attrs<OffsetAttrs>().offset); }>(
-        "triu", triangle_kernel<false>, {});
+        "triu", {triangle_kernel<cpu::triangle, false>, SOLVENT_CUDA_KERNEL(triangle_kernel<cuda::triangle, false>)},
+        {});
 
 Tensor triangle(const OpDef& op, Tensor x, std::int64_t offset) {
   require_matrix(op.name.data(), x);
@@ -82,11 +87,16 @@ TensorVec diagonal_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return embedded(cotangents[0], a.offset, a.rows, a.columns);
 }
 
-constinit const OpDef kDiagonal{.name = "diagonal", .cpu = diagonal_kernel, .jvp = diagonal_jvp, .vjp = diagonal_vjp};
+constinit const OpDef kDiagonal{.name = "diagonal",
+                                .cpu = diagonal_kernel,
+                                .cuda = SOLVENT_CUDA_KERNEL(diagonal_kernel),
+                                .jvp = diagonal_jvp,
+                                .vjp = diagonal_vjp};
 
+template <auto kRun>
 TensorVec embed_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const DiagonalAttrs&>(*attrs);
-  return cpu::diag_embed(inputs[0], a.offset, a.rows, a.columns);
+  return kRun(inputs[0], a.offset, a.rows, a.columns);
 }
 
 TensorVec embed_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -98,7 +108,11 @@ TensorVec embed_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return diagonal_of_last(cotangents[0], rule.attrs<DiagonalAttrs>().offset);
 }
 
-constinit const OpDef kDiagEmbed{.name = "diag_embed", .cpu = embed_kernel, .jvp = embed_jvp, .vjp = embed_vjp};
+constinit const OpDef kDiagEmbed{.name = "diag_embed",
+                                 .cpu = embed_kernel<cpu::diag_embed>,
+                                 .cuda = SOLVENT_CUDA_KERNEL(embed_kernel<cuda::diag_embed>),
+                                 .jvp = embed_jvp,
+                                 .vjp = embed_vjp};
 
 DiagonalAttrs diagonal_attrs(std::int64_t offset, std::int64_t rows, std::int64_t columns) {
   DiagonalAttrs attrs;

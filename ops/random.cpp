@@ -4,8 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/random.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/random.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
 
@@ -14,12 +18,14 @@ namespace {
 
 using detail::constant_op;
 
-constinit const OpDef kUniform = constant_op("uniform", cpu::uniform);
-constinit const OpDef kNormal = constant_op("normal", cpu::normal);
-constinit const OpDef kTruncatedNormal = constant_op("truncated_normal", cpu::truncated_normal);
-constinit const OpDef kBernoulli = constant_op("bernoulli", cpu::bernoulli);
-constinit const OpDef kRandint = constant_op("randint", cpu::randint);
-constinit const OpDef kPermutation = constant_op("permutation", cpu::permutation);
+constinit const OpDef kUniform = constant_op("uniform", {cpu::uniform, SOLVENT_CUDA_KERNEL(cuda::uniform)});
+constinit const OpDef kNormal = constant_op("normal", {cpu::normal, SOLVENT_CUDA_KERNEL(cuda::normal)});
+constinit const OpDef kTruncatedNormal =
+    constant_op("truncated_normal", {cpu::truncated_normal, SOLVENT_CUDA_KERNEL(cuda::truncated_normal)});
+constinit const OpDef kBernoulli = constant_op("bernoulli", {cpu::bernoulli, SOLVENT_CUDA_KERNEL(cuda::bernoulli)});
+constinit const OpDef kRandint = constant_op("randint", {cpu::randint, SOLVENT_CUDA_KERNEL(cuda::randint)});
+constinit const OpDef kPermutation =
+    constant_op("permutation", {cpu::permutation, SOLVENT_CUDA_KERNEL(cuda::permutation)});
 
 constinit const OpDef* const kOps[] = {&kUniform, &kNormal, &kTruncatedNormal, &kBernoulli, &kRandint, &kPermutation};
 

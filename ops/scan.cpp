@@ -23,7 +23,11 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/scan_glue.h"
 #if SOLVENT_WITH_CUDA
+<<<<<<< HEAD
 #include "solvent/ops/cuda/scan.h"
+=======
+#include "solvent/ops/cuda/running.h"
+>>>>>>> bbe293a (Add CUDA kernels of joins, indices, random tensors, triangles, cumsum and sort)
 #endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
@@ -208,9 +212,10 @@ struct CumsumAttrs : AttrsBase<CumsumAttrs> {
   }
 };
 
+template <auto kRun>
 TensorVec cumsum_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const CumsumAttrs&>(*attrs);
-  return cpu::cumsum(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.reversed);
+  return kRun(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.reversed);
 }
 
 TensorVec cumsum_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -223,7 +228,11 @@ TensorVec cumsum_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return cumsum(cotangents[0], a.axis, !a.reversed);
 }
 
-constinit const OpDef kCumsum{.name = "cumsum", .cpu = cumsum_kernel, .jvp = cumsum_jvp, .vjp = cumsum_vjp};
+constinit const OpDef kCumsum{.name = "cumsum",
+                              .cpu = cumsum_kernel<cpu::cumsum>,
+                              .cuda = SOLVENT_CUDA_KERNEL(cumsum_kernel<cuda::cumsum>),
+                              .jvp = cumsum_jvp,
+                              .vjp = cumsum_vjp};
 
 // --- cumprod --------------------------------------------------------------------------------------------------------------
 // y_i = x_i y_{i-1}, so dy_i = x_i dy_{i-1} + y_{i-1} dx_i: a diagonal affine scan, and its adjoint the reversed one. No
@@ -271,8 +280,9 @@ Tensor recurrence(Tensor a, Tensor b, std::int64_t axis, bool reversed) {
   return permute(reshape(std::move(h), moved), back);
 }
 
+template <auto kRun>
 TensorVec cumprod_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
-  return cpu::cumprod(inputs[0], static_cast<int>(static_cast<const CumprodAttrs&>(*attrs).axis) + inputs[0].rank());
+  return kRun(inputs[0], static_cast<int>(static_cast<const CumprodAttrs&>(*attrs).axis) + inputs[0].rank());
 }
 
 TensorVec cumprod_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -286,7 +296,8 @@ TensorVec cumprod_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 }
 
 constinit const OpDef kCumprod{.name = "cumprod",
-                               .cpu = cumprod_kernel,
+                               .cpu = cumprod_kernel<cpu::cumprod>,
+                               .cuda = SOLVENT_CUDA_KERNEL(cumprod_kernel<cuda::cumprod>),
                                .jvp = cumprod_jvp,
                                .vjp = cumprod_vjp,
                                .inputs = {Save::data},

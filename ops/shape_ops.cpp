@@ -16,6 +16,9 @@
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/shape_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/shape_kernels.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/rule_util.h"
 #include "solvent/ops/shape_primitives.h"
@@ -117,12 +120,17 @@ TensorVec slice_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return detail::pad_exact(cotangents[0], a.axis, rule.input_shape(0).at(a.axis), a.first, a.step, 0.0);
 }
 
-constinit const OpDef kSlice{
-    .name = "slice", .cpu = slice_kernel, .jvp = slice_jvp, .vjp = slice_vjp, .inputs = {Save::shape}};
+constinit const OpDef kSlice{.name = "slice",
+                             .cpu = slice_kernel,
+                             .cuda = SOLVENT_CUDA_KERNEL(slice_kernel),
+                             .jvp = slice_jvp,
+                             .vjp = slice_vjp,
+                             .inputs = {Save::shape}};
 
+template <auto kRun>
 TensorVec pad_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const PadAttrs&>(*attrs);
-  return cpu::pad(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.size, a.first, a.step, a.value);
+  return kRun(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.size, a.first, a.step, a.value);
 }
 
 TensorVec pad_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -135,7 +143,12 @@ TensorVec pad_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return detail::slice_exact(cotangents[0], a.axis, a.first, rule.input_shape(0).at(a.axis), a.step);
 }
 
-constinit const OpDef kPad{.name = "pad", .cpu = pad_kernel, .jvp = pad_jvp, .vjp = pad_vjp, .inputs = {Save::shape}};
+constinit const OpDef kPad{.name = "pad",
+                           .cpu = pad_kernel<cpu::pad>,
+                           .cuda = SOLVENT_CUDA_KERNEL(pad_kernel<cuda::pad>),
+                           .jvp = pad_jvp,
+                           .vjp = pad_vjp,
+                           .inputs = {Save::shape}};
 
 // --- concat and split -----------------------------------------------------------------------------------------------------
 
@@ -152,8 +165,9 @@ struct SplitAttrs : AttrsBase<SplitAttrs> {
 
 Tensors split_exact(Tensor x, std::vector<std::int64_t> sizes, std::int64_t axis);
 
+template <auto kRun>
 TensorVec concat_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
-  return cpu::concat(inputs, static_cast<int>(static_cast<const JoinAttrs&>(*attrs).axis) + inputs[0].rank());
+  return kRun(inputs, static_cast<int>(static_cast<const JoinAttrs&>(*attrs).axis) + inputs[0].rank());
 }
 
 TensorVec concat_jvp(const Rule& rule, std::span<const Tensor> tangents) {
@@ -174,8 +188,12 @@ TensorVec concat_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return TensorVec(split_exact(cotangents[0], std::move(sizes), axis));
 }
 
-constinit const OpDef kConcat{
-    .name = "concat", .cpu = concat_kernel, .jvp = concat_jvp, .vjp = concat_vjp, .inputs = {Save::shape}};
+constinit const OpDef kConcat{.name = "concat",
+                              .cpu = concat_kernel<cpu::concat>,
+                              .cuda = SOLVENT_CUDA_KERNEL(concat_kernel<cuda::concat>),
+                              .jvp = concat_jvp,
+                              .vjp = concat_vjp,
+                              .inputs = {Save::shape}};
 
 TensorVec split_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const SplitAttrs&>(*attrs);
@@ -212,8 +230,12 @@ TensorVec split_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return concat(std::move(parts), a.axis);
 }
 
-constinit const OpDef kSplit{
-    .name = "split", .cpu = split_kernel, .jvp = split_jvp, .vjp = split_vjp, .inputs = {Save::shape}};
+constinit const OpDef kSplit{.name = "split",
+                             .cpu = split_kernel,
+                             .cuda = SOLVENT_CUDA_KERNEL(split_kernel),
+                             .jvp = split_jvp,
+                             .vjp = split_vjp,
+                             .inputs = {Save::shape}};
 
 // Sizes are known to add up.
 Tensors split_exact(Tensor x, std::vector<std::int64_t> sizes, std::int64_t axis) {
@@ -226,8 +248,9 @@ Tensors split_exact(Tensor x, std::vector<std::int64_t> sizes, std::int64_t axis
 
 // --- stack and unstack ----------------------------------------------------------------------------------------------------
 
+template <auto kRun>
 TensorVec stack_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
-  return cpu::stack(inputs, static_cast<int>(static_cast<const JoinAttrs&>(*attrs).axis) + inputs[0].rank() + 1);
+  return kRun(inputs, static_cast<int>(static_cast<const JoinAttrs&>(*attrs).axis) + inputs[0].rank() + 1);
 }
 
 // A missing piece is a zero of the shape that all pieces share.
@@ -252,7 +275,11 @@ TensorVec stack_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return TensorVec(unstack(cotangents[0], rule.attrs<JoinAttrs>().axis));
 }
 
-constinit const OpDef kStack{.name = "stack", .cpu = stack_kernel, .jvp = stack_jvp, .vjp = stack_vjp};
+constinit const OpDef kStack{.name = "stack",
+                             .cpu = stack_kernel<cpu::stack>,
+                             .cuda = SOLVENT_CUDA_KERNEL(stack_kernel<cuda::stack>),
+                             .jvp = stack_jvp,
+                             .vjp = stack_vjp};
 
 TensorVec unstack_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const Tensor& x = inputs[0];
@@ -279,11 +306,18 @@ TensorVec unstack_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   return stack(with_zeros(cotangents, *some), rule.attrs<JoinAttrs>().axis);
 }
 
-constinit const OpDef kUnstack{.name = "unstack", .cpu = unstack_kernel, .jvp = unstack_jvp, .vjp = unstack_vjp};
+constinit const OpDef kUnstack{.name = "unstack",
+                               .cpu = unstack_kernel,
+                               .cuda = SOLVENT_CUDA_KERNEL(unstack_kernel),
+                               .jvp = unstack_jvp,
+                               .vjp = unstack_vjp};
 
 // --- clone ----------------------------------------------------------------------------------------------------------------
 
-TensorVec clone_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::clone(inputs[0]); }
+template <auto kRun>
+TensorVec clone_kernel(std::span<Tensor> inputs, const Attrs*) {
+  return kRun(inputs[0]);
+}
 
 TensorVec clone_rule(const Rule&, std::span<const Tensor> values) { return TensorVec(values[0]); }
 
@@ -305,7 +339,11 @@ constinit const OpDef kTo{.name = "to",
                           .vjp = to_vjp,
                           .inputs = {Save::shape}};
 
-constinit const OpDef kClone{.name = "clone", .cpu = clone_kernel, .jvp = clone_rule, .vjp = clone_rule};
+constinit const OpDef kClone{.name = "clone",
+                             .cpu = clone_kernel<cpu::clone>,
+                             .cuda = SOLVENT_CUDA_KERNEL(clone_kernel<cuda::clone>),
+                             .jvp = clone_rule,
+                             .vjp = clone_rule};
 
 constinit const OpDef* const kShapeFamily[] = {&kSlice, &kPad, &kConcat, &kSplit, &kStack, &kUnstack, &kClone};
 

@@ -4,8 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/sort_kernels.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/sort.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/index.h"
 #include "solvent/ops/rule_util.h"
@@ -22,9 +26,10 @@ struct SortAttrs : AttrsBase<SortAttrs> {
   }
 };
 
+template <auto kRun>
 TensorVec sort_kernel(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = static_cast<const SortAttrs&>(*attrs);
-  auto [value, index] = cpu::sort(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.count, a.descending);
+  auto [value, index] = kRun(inputs[0], static_cast<int>(a.axis) + inputs[0].rank(), a.count, a.descending);
   return {std::move(value), std::move(index)};
 }
 
@@ -44,7 +49,8 @@ TensorVec sort_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
 }
 
 constinit const OpDef kSort{.name = "sort",
-                            .cpu = sort_kernel,
+                            .cpu = sort_kernel<cpu::sort>,
+                            .cuda = SOLVENT_CUDA_KERNEL(sort_kernel<cuda::sort>),
                             .jvp = sort_jvp,
                             .vjp = sort_vjp,
                             .inputs = {Save::shape},

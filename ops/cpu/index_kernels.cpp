@@ -151,6 +151,17 @@ Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype) {
   return out;
 }
 
+std::int64_t position_in_whole(const Shape& walked, const Shape& whole, std::int64_t walk) {
+  std::int64_t position = 0;
+  std::int64_t unit = 1;
+  for (int axis = walked.rank() - 1; axis >= 0; --axis) {
+    position += walk % walked[axis] * unit;
+    walk /= walked[axis];
+    unit *= whole[axis];
+  }
+  return position;
+}
+
 BadIndex find_bad_index(const Tensor& index, std::int64_t size) {
   if (index.numel() == 0) return {};
   Shape shape = index.shape();
@@ -171,16 +182,7 @@ BadIndex find_bad_index(const Tensor& index, std::int64_t size) {
     if (!bad) continue;
     for (std::int64_t i = 0; i < inner; ++i) {
       if (static_cast<std::uint64_t>(row[i * stride]) < bound) continue;
-      // Back from the position in the walk to the position in the whole (broadcast) tensor.
-      std::int64_t walk = run * inner + i;
-      std::int64_t position = 0;
-      std::int64_t unit = 1;
-      for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-        position += walk % shape[axis] * unit;
-        walk /= shape[axis];
-        unit *= index.shape()[axis];
-      }
-      return {row[i * stride], position};
+      return {row[i * stride], position_in_whole(shape, index.shape(), run * inner + i)};
     }
   }
   return {};

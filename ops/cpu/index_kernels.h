@@ -21,6 +21,8 @@ struct BadIndex {
   std::int64_t value = 0;
   std::int64_t position = -1;  ///< row-major position of the first index outside [0, size); -1 if there is none
 };
+/// Where position `walk` of the row-major walk over `walked` stands in `whole`, of which it is the first index on some axes.
+std::int64_t position_in_whole(const Shape& walked, const Shape& whole, std::int64_t walk);
 /// Reads each stored element once: axes of stride 0 are not walked.
 BadIndex find_bad_index(const Tensor& index, std::int64_t size);
 

@@ -10,37 +10,22 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 
 #include "solvent/core/engine/view.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/sort_key.h"
 
 namespace solvent::cpu {
 namespace {
 
+using solvent::detail::sort_key;
+using solvent::detail::SortKey;
+
 constexpr std::int64_t kRadixLength = 64;     // below, counting digits costs more than comparing
 constexpr std::int64_t kGrain = 1 << 14;      // elements per task
 constexpr std::int64_t kPartialFraction = 8;  // select first if at most 1 / 8 of a line is wanted
-
-template <class T>
-using KeyOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-
-// Order-preserving map to unsigned integers; NaN (of either sign) is the largest, -0 equals 0.
-template <class T>
-KeyOf<T> key_of(T v) noexcept {
-  using Key = KeyOf<T>;
-  constexpr Key kSign = Key{1} << (sizeof(Key) * 8 - 1);
-  if constexpr (std::is_integral_v<T>) {
-    return static_cast<Key>(v) ^ kSign;
-  } else {
-    if (v != v) return ~Key{0};
-    const Key bits = std::bit_cast<Key>(v == T{0} ? T{0} : v);
-    return bits & kSign ? ~bits : bits | kSign;
-  }
-}
 
 template <class Key>
 struct Item {
@@ -88,12 +73,12 @@ struct Lines {
 };
 
 template <class T>
-void sort_line(const T* x, const Lines& lines, bool descending, Item<KeyOf<T>>* scratch, T* value,
+void sort_line(const T* x, const Lines& lines, bool descending, Item<SortKey<T>>* scratch, T* value,
                std::int64_t* index) noexcept {
-  using Key = KeyOf<T>;
+  using Key = SortKey<T>;
   const Key flip = descending ? ~Key{0} : Key{0};
   for (std::int64_t i = 0; i < lines.size; ++i)
-    scratch[i] = {static_cast<Key>(key_of(x[i * lines.inner]) ^ flip), static_cast<std::uint32_t>(i)};
+    scratch[i] = {static_cast<Key>(sort_key(x[i * lines.inner]) ^ flip), static_cast<std::uint32_t>(i)};
   const Item<Key>* sorted = first_sorted(scratch, scratch + lines.size, lines.size, lines.count);
   for (std::int64_t i = 0; i < lines.count; ++i) {
     const std::int64_t from = sorted[i].position;
@@ -104,7 +89,7 @@ void sort_line(const T* x, const Lines& lines, bool descending, Item<KeyOf<T>>* 
 
 template <class T>
 void sort_lines(const T* x, const Lines& lines, bool descending, T* value, std::int64_t* index) {
-  using Items = Item<KeyOf<T>>;
+  using Items = Item<SortKey<T>>;
   const std::int64_t total = lines.outer * lines.inner;
   const std::int64_t group = std::max<std::int64_t>(1, kGrain / lines.size);
   const std::int64_t tasks = (total + group - 1) / group;

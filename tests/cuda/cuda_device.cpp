@@ -14,18 +14,9 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/index.cpp
-      "gather",
-      "one_hot",
-      "scatter_add",
       // ops/loss.cpp
       "cross_entropy",
       "cross_entropy_grad",
-      // ops/matrix_parts.cpp
-      "diag_embed",
-      "diagonal",
-      "tril",
-      "triu",
       // ops/norm.cpp
       "batch_moments",
       "batch_norm",
@@ -41,13 +32,6 @@ const std::set<std::string>& operations_without_cuda() {
       "max_unpool2d",
       "pool_take",
       "resample",
-      // ops/random.cpp
-      "bernoulli",
-      "normal",
-      "permutation",
-      "randint",
-      "truncated_normal",
-      "uniform",
       // ops/reduce.cpp
       "all",
       "any",
@@ -60,18 +44,6 @@ const std::set<std::string>& operations_without_cuda() {
       "softmax",
       "softmax_grad",
       // ops/scan.cpp
-      "cumprod",
-      "cumsum",
-      // ops/shape_ops.cpp
-      "clone",
-      "concat",
-      "pad",
-      "slice",
-      "split",
-      "stack",
-      "unstack",
-      // ops/sort.cpp
-      "sort",
   };
   return names;
 }

@@ -1,0 +1,138 @@
+// Gathering and scattering on a GPU in shapes that reach every kernel: rows in units, single elements, lines owned by
+// threads, sorted lists with runs over many chunks; and the errors of indices out of range.
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "solvent/core/error.h"
+#include "solvent/ops/ops.h"
+#include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
+#include "solvent/tests/support/catch.h"
+
+namespace solvent::testing {
+namespace {
+
+const Device kGpu = cuda_test_device();
+const Key kKey(77);
+
+Tensor random_index(const Shape& shape, std::int64_t size, std::uint64_t n) {
+  return randint(kKey.fold_in(n), shape, 0, size, cpu_device);
+}
+Tensor sample(const Shape& shape, DType dtype, std::uint64_t n) {
+  return dtype == int64 ? randint(kKey.fold_in(n), shape, -1000, 1000, cpu_device)
+                        : normal(kKey.fold_in(n), shape, 0, 1, {dtype, cpu_device});
+}
+
+void check_close(const Tensor& got, const Tensor& expected, double tolerance) {
+  REQUIRE(got.shape() == expected.shape());
+  const std::vector<double> g = to(cast(got, float64), cpu_device).to_vector<double>();
+  const std::vector<double> e = cast(expected, float64).to_vector<double>();
+  double worst = 0.0;
+  for (std::size_t i = 0; i < e.size(); ++i)
+    worst = std::max(worst, std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i])));
+  CHECK(worst <= tolerance);
+}
+
+TEST_CASE("cuda: gather moves rows and single elements", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const DType dtype : {float32, float64, int64})
+    for (const std::int64_t width : {1, 3, 4, 32}) {
+      INFO(to_string(dtype) << " width " << width);
+      const Tensor table = sample({50, width}, dtype, 1);
+      const Tensor index = random_index({300}, 50, 2);
+      CHECK(same_bits(embedding(to(table, kGpu), to(index, kGpu)), embedding(table, index)));
+      CHECK(same_bits(index_select(to(table, kGpu), to(index, kGpu), 0), index_select(table, index, 0)));
+      const Tensor x = sample({4, 50, width}, dtype, 3);
+      const Tensor each = random_index({4, 90, width}, 50, 4);
+      CHECK(same_bits(gather(to(x, kGpu), to(each, kGpu), 1), gather(x, each, 1)));
+      const Tensor shared = random_index({1, 90, 1}, 50, 5);
+      CHECK(same_bits(gather(to(x, kGpu), to(shared, kGpu), 1), gather(x, shared, 1)));
+      const Tensor turned = permute(x, {2, 1, 0});
+      CHECK(
+          same_bits(index_select(permute(to(x, kGpu), {2, 1, 0}), to(index, kGpu), 1), index_select(turned, index, 1)));
+      const Tensor shifted =
+          slice(sample({50, width + 1}, dtype, 6), 1, 1, width + 1);  // rows off multiples of 16 bytes
+      CHECK(same_bits(embedding(to(contiguous(shifted), kGpu), to(index, kGpu)), embedding(shifted, index)));
+      CHECK(same_bits(embedding(slice(to(sample({50, width + 1}, dtype, 6), kGpu), 1, 1, width + 1), to(index, kGpu)),
+                      embedding(shifted, index)));
+    }
+}
+
+TEST_CASE("cuda: scatter_add owns lines and sorts lists", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  struct Case {
+    Shape x, index;
+    std::int64_t axis, size;
+  };
+  const Case cases[] = {
+      {{20, 7}, {20, 7}, 0, 5},              // short lines
+      {{300, 3}, {300, 3}, 0, 40},           // long lines, each with its own list
+      {{2, 700}, {2, 700}, 1, 1000},         // along the last axis, more places than addends
+      {{2100, 4}, {2100, 1}, 0, 300},        // one list for all lines
+      {{2050}, {2050}, 0, 2},                // runs over many chunks
+      {{2, 600, 3}, {1, 600, 1}, 1, 70000},  // three digits
+      {{40, 16400}, {40, 16400}, 0, 3},      // enough lines for a thread each
+      {{700, 2}, {700, 1}, 0, 1},            // everything in one place
+  };
+  std::uint64_t n = 10;
+  for (const DType dtype : {float32, float64, int64})
+    for (const Case& c : cases) {
+      if (dtype == int64 && c.size > 40) continue;  // sorted as floats are
+      INFO(to_string(dtype) << " " << to_string(c.x) << " to " << c.size);
+      const Tensor x = sample(c.x, dtype, ++n);
+      const Tensor index = random_index(c.index, c.size, ++n);
+      const Tensor expected = scatter_add(cast(x, dtype == float32 ? float64 : dtype), index, c.axis, c.size);
+      const Tensor got = scatter_add(to(x, kGpu), to(index, kGpu), c.axis, c.size);
+      CHECK(got.dtype() == dtype);
+      check_close(got, expected, dtype == float32 ? 3e-6 : dtype == float64 ? 1e-13 : 0.0);
+      CHECK(same_bits(got, scatter_add(to(x, kGpu), to(index, kGpu), c.axis, c.size)));
+    }
+  // Skewed: half of the entries are one index, as with padding; and runs that end exactly at a chunk's end.
+  const Tensor x = sample({1024, 3}, float64, 91);
+  const Tensor index = random_index({1024, 1}, 100, 92);
+  const Tensor skewed = where(less(index, full({}, 50, {int64, cpu_device})), full({}, 7, {int64, cpu_device}), index);
+  check_close(scatter_add(to(x, kGpu), to(skewed, kGpu), 0, 100), scatter_add(x, skewed, 0, 100), 1e-13);
+  const Tensor blocks = reshape(arange(0, 16, 1, {int64, cpu_device}), {16, 1});
+  const Tensor even = reshape(broadcast_to(blocks, {16, 64}), {1024, 1});
+  check_close(scatter_add(to(x, kGpu), to(even, kGpu), 0, 16), scatter_add(x, even, 0, 16), 1e-13);
+}
+
+TEST_CASE("cuda: indices out of range are reported as on the CPU", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Tensor index = random_index({40, 50}, 9, 100);
+  index = where(equal(reshape(arange(0, 2000, 1, {int64, cpu_device}), {40, 50}), full({}, 1234, {int64, cpu_device})),
+                full({}, 9, {int64, cpu_device}), index);
+  const auto message = [](auto f) {
+    try {
+      (void)f();
+    } catch (const ValueError& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  const Tensor x = sample({9, 50}, float32, 101);
+  const std::string expected = message([&] { return gather(x, index, 0); });
+  CHECK(expected.find("got index 9 at position 1234") != std::string::npos);
+  CHECK(message([&] { return gather(to(x, kGpu), to(index, kGpu), 0); }) == expected);
+  CHECK(message([&] {
+          return one_hot(permute(to(index, kGpu), {1, 0}), 9);
+        }) == message([&] {
+          return one_hot(permute(index, {1, 0}), 9);
+        }));
+  const Tensor wide = broadcast_to(slice(index, 1, 34, 35), {40, 50});  // stride 0: read once
+  CHECK(message([&] {
+          return scatter_add(ones({40, 50}), wide, 0, 9);
+        }) == message([&] {
+          return scatter_add(ones({40, 50}, {float32, kGpu}), broadcast_to(slice(to(index, kGpu), 1, 34, 35), {40, 50}),
+                             0, 9);
+        }));
+  const Tensor negative = tensor({0, 1, -1}, int64);
+  CHECK(message([&] { return embedding(to(x, kGpu), to(negative, kGpu)); }) ==
+        message([&] { return embedding(x, negative); }));
+  CHECK(same_bits(one_hot(to(random_index({300}, 17, 102), kGpu), 17), one_hot(random_index({300}, 17, 102), 17)));
+}
+
+}  // namespace
+}  // namespace solvent::testing
