@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/reduce.h"
@@ -10,6 +11,10 @@
 #include "solvent/ops/families.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
+
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/reduce.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -26,6 +31,7 @@ TensorVec cross_entropy_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kCrossEntropy = {.name = "cross_entropy",
                                        .cpu = cpu::cross_entropy_mean,
+                                       .cuda = SOLVENT_CUDA_KERNEL(cuda::cross_entropy_mean),
                                        .jvp = cross_entropy_jvp,
                                        .vjp = cross_entropy_vjp,
                                        .inputs = {Save::data, Save::data},
@@ -49,6 +55,7 @@ TensorVec cross_entropy_grad_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kCrossEntropyGrad = {.name = "cross_entropy_grad",
                                            .cpu = cpu::cross_entropy_mean_grad,
+                                           .cuda = SOLVENT_CUDA_KERNEL(cuda::cross_entropy_mean_grad),
                                            .jvp = cross_entropy_grad_jvp,
                                            .vjp = cross_entropy_grad_vjp,
                                            .inputs = {Save::data, Save::none},
@@ -57,7 +64,7 @@ constinit const OpDef kCrossEntropyGrad = {.name = "cross_entropy_grad",
 constinit const OpDef* const kOps[] = {&kCrossEntropy, &kCrossEntropyGrad};
 
 void check_labels(const Tensor& labels, std::int64_t classes) {
-  if (labels.device().type != DeviceType::cpu) return;  // the kernel checks where the data is
+  if (labels.device().type != DeviceType::cpu) return;  // reading them would make the host wait: the loss becomes NaN
   const Tensor dense = engine::contiguous(labels);
   const auto* values = engine::ptr<std::int64_t>(dense);
   for (std::int64_t i = 0; i < dense.numel(); ++i)

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/norm.h"
 #include "solvent/ops/cpu/reduce.h"
@@ -22,6 +23,10 @@
 #include "solvent/ops/families.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
+
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/norm.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -70,8 +75,12 @@ TensorVec moments_vjp(const Rule& r, std::span<const Tensor> g) {
   return out;
 }
 
-constinit const OpDef kBatchMoments = {
-    .name = "batch_moments", .cpu = cpu::batch_moments, .jvp = moments_jvp, .vjp = moments_vjp, .inputs = {Save::data}};
+constinit const OpDef kBatchMoments = {.name = "batch_moments",
+                                       .cpu = cpu::batch_moments,
+                                       .cuda = SOLVENT_CUDA_KERNEL(cuda::batch_moments),
+                                       .jvp = moments_jvp,
+                                       .vjp = moments_vjp,
+                                       .inputs = {Save::data}};
 
 // --- batch_norm -------------------------------------------------------------------------------------------------------------------
 
@@ -138,6 +147,7 @@ TensorVec batch_norm_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kBatchNorm = {.name = "batch_norm",
                                     .cpu = cpu::batch_normalise,
+                                    .cuda = SOLVENT_CUDA_KERNEL(cuda::batch_normalise),
                                     .jvp = batch_norm_jvp,
                                     .vjp = batch_norm_vjp,
                                     .inputs = {Save::data, Save::data, Save::none, Save::data, Save::data},
@@ -177,6 +187,7 @@ TensorVec batch_norm_grad_vjp(const Rule& r, std::span<const Tensor> c) {
 
 constinit const OpDef kBatchNormGrad = {.name = "batch_norm_grad",
                                         .cpu = cpu::batch_normalise_grad,
+                                        .cuda = SOLVENT_CUDA_KERNEL(cuda::batch_normalise_grad),
                                         .jvp = batch_norm_grad_jvp,
                                         .vjp = batch_norm_grad_vjp,
                                         .inputs = {Save::data},
@@ -214,6 +225,7 @@ TensorVec layer_norm_affine_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kLayerNormAffine = {.name = "layer_norm_affine",
                                           .cpu = cpu::layer_norm_affine_rows,
+                                          .cuda = SOLVENT_CUDA_KERNEL(cuda::layer_norm_affine_rows),
                                           .jvp = layer_norm_affine_jvp,
                                           .vjp = layer_norm_affine_vjp,
                                           .inputs = {Save::data, Save::data, Save::none},
@@ -257,6 +269,7 @@ TensorVec layer_norm_affine_grad_vjp(const Rule& r, std::span<const Tensor> c) {
 
 constinit const OpDef kLayerNormAffineGrad = {.name = "layer_norm_affine_grad",
                                               .cpu = cpu::layer_norm_affine_rows_grad,
+                                              .cuda = SOLVENT_CUDA_KERNEL(cuda::layer_norm_affine_rows_grad),
                                               .jvp = layer_norm_affine_grad_jvp,
                                               .vjp = layer_norm_affine_grad_vjp,
                                               .inputs = {Save::data},
@@ -289,6 +302,7 @@ TensorVec channel_affine_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kChannelAffine = {.name = "channel_affine",
                                         .cpu = cpu::channel_affine_map,
+                                        .cuda = SOLVENT_CUDA_KERNEL(cuda::channel_affine_map),
                                         .jvp = channel_affine_jvp,
                                         .vjp = channel_affine_vjp,
                                         .inputs = {Save::data, Save::data, Save::data, Save::none},
@@ -301,8 +315,11 @@ Tensor masked(Tensor x, const DropoutAttrs& attrs);
 // A diagonal matrix: its own adjoint. Directions share the mask.
 constexpr auto kMasked = [](const Rule& r, const Tensor& t) { return masked(t, r.attrs<DropoutAttrs>()); };
 
-constinit const OpDef kDropout = {
-    .name = "dropout", .cpu = cpu::dropout_mask, .jvp = jvp_of_one<kMasked>, .vjp = vjp_of_one<kMasked>};
+constinit const OpDef kDropout = {.name = "dropout",
+                                  .cpu = cpu::dropout_mask,
+                                  .cuda = SOLVENT_CUDA_KERNEL(cuda::dropout_mask),
+                                  .jvp = jvp_of_one<kMasked>,
+                                  .vjp = vjp_of_one<kMasked>};
 
 Tensor masked(Tensor x, const DropoutAttrs& attrs) { return apply1(kDropout, &attrs, std::move(x)); }
 

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/reduce.h"
 #include "solvent/ops/derivatives.h"
@@ -13,6 +14,10 @@
 #include "solvent/ops/families.h"
 #include "solvent/ops/index.h"
 #include "solvent/ops/rules.h"
+
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/reduce.h"
+#endif
 
 namespace solvent {
 namespace {
@@ -98,19 +103,21 @@ TensorVec extreme_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kMaxWithArg = {.name = "max_with_arg",
                                      .cpu = cpu::max_with_index,
+                                     .cuda = SOLVENT_CUDA_KERNEL(cuda::max_with_index),
                                      .jvp = extreme_jvp,
                                      .vjp = extreme_vjp,
                                      .inputs = {Save::shape},
                                      .outputs = Save::data};
 constinit const OpDef kMinWithArg = {.name = "min_with_arg",
                                      .cpu = cpu::min_with_index,
+                                     .cuda = SOLVENT_CUDA_KERNEL(cuda::min_with_index),
                                      .jvp = extreme_jvp,
                                      .vjp = extreme_vjp,
                                      .inputs = {Save::shape},
                                      .outputs = Save::data};
 
-constinit const OpDef kAll = constant_op("all", cpu::all);
-constinit const OpDef kAny = constant_op("any", cpu::any);
+constinit const OpDef kAll = constant_op("all", {cpu::all, SOLVENT_CUDA_KERNEL(cuda::all)});
+constinit const OpDef kAny = constant_op("any", {cpu::any, SOLVENT_CUDA_KERNEL(cuda::any)});
 
 // --- rows -----------------------------------------------------------------------------------------------------------------------
 
@@ -123,13 +130,14 @@ TensorVec logsumexp_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kLogsumexp = {.name = "logsumexp",
                                     .cpu = cpu::logsumexp_rows,
+                                    .cuda = SOLVENT_CUDA_KERNEL(cuda::logsumexp_rows),
                                     .jvp = logsumexp_jvp,
                                     .vjp = logsumexp_vjp,
                                     .inputs = {Save::data}};
 
 constinit const OpDef kSoftmax =
     unary_op<[](const Rule& r, const Tensor& t) { return detail::softmax_grad(t, r.output()); }>(
-        "softmax", cpu::softmax_rows, {.output = Save::data});
+        "softmax", {cpu::softmax_rows, SOLVENT_CUDA_KERNEL(cuda::softmax_rows)}, {.output = Save::data});
 
 // y (g - <g, y>): in g the operation itself. In y along t: t (g - <g, y>) - y <g, t>, whose transpose is
 // c (g - <g, y>) - g <c, y>.
@@ -161,6 +169,7 @@ TensorVec softmax_grad_vjp(const Rule& r, std::span<const Tensor> c) {
 
 constinit const OpDef kSoftmaxGrad = {.name = "softmax_grad",
                                       .cpu = cpu::softmax_grad_rows,
+                                      .cuda = SOLVENT_CUDA_KERNEL(cuda::softmax_grad_rows),
                                       .jvp = softmax_grad_jvp,
                                       .vjp = softmax_grad_vjp,
                                       .inputs = {Save::data, Save::data},
@@ -175,6 +184,7 @@ TensorVec log_softmax_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kLogSoftmax = {.name = "log_softmax",
                                      .cpu = cpu::log_softmax_rows,
+                                     .cuda = SOLVENT_CUDA_KERNEL(cuda::log_softmax_rows),
                                      .jvp = log_softmax_jvp,
                                      .vjp = log_softmax_vjp,
                                      .outputs = Save::data};
@@ -204,13 +214,14 @@ Tensor layer_norm_second(const Rule& rule, const Tensor& direction) {
 
 constinit const OpDef kLayerNorm = unary_op<[](const Rule& r, const Tensor& t) {
   return detail::layer_norm_grad(t, r.input(0), r.attrs<EpsAttrs>().eps);
-}>("layer_norm", cpu::layer_norm_rows, {.x = Save::data});
+}>("layer_norm", {cpu::layer_norm_rows, SOLVENT_CUDA_KERNEL(cuda::layer_norm_rows)}, {.x = Save::data});
 
 constinit const OpDef kLayerNormGrad = detail::binary_op<[](const Rule& r, const Tensor& t) {
   return detail::layer_norm_grad(t, r.input(1), r.attrs<EpsAttrs>().eps);
 },
                                                          layer_norm_second>(
-    "layer_norm_grad", cpu::layer_norm_grad_rows, {.x = Save::data, .y = Save::data});
+    "layer_norm_grad", {cpu::layer_norm_grad_rows, SOLVENT_CUDA_KERNEL(cuda::layer_norm_grad_rows)},
+    {.x = Save::data, .y = Save::data});
 
 constinit const OpDef* const kOps[] = {&kMaxWithArg, &kMinWithArg,  &kAll,        &kAny,       &kLogsumexp,
                                        &kSoftmax,    &kSoftmaxGrad, &kLogSoftmax, &kLayerNorm, &kLayerNormGrad};

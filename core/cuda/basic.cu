@@ -1,11 +1,14 @@
-// Kernels behind basic.h. Deterministic: sums run over blocks of fixed size, in an order that depends on shapes only.
+// Kernels behind basic.h, all bound by memory. Sums over axes: reduce.h, in double (integers wrap around), in an order that
+// depends on shapes and strides only.
 
 #include "solvent/core/cuda/basic.h"
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "solvent/core/cuda/elementwise.h"
+#include "solvent/core/cuda/reduce.h"
 #include "solvent/core/error.h"
 
 namespace solvent::cuda {
@@ -34,8 +37,8 @@ template <class T>
 struct TransposeCall {
   const T* x;
   T* y;
-  std::int64_t rows, columns;          // of x, seen as matrices (rows, columns)
-  std::int64_t row_stride, out_stride; // of x along i, of y along j
+  std::int64_t rows, columns;           // of x, seen as matrices (rows, columns)
+  std::int64_t row_stride, out_stride;  // of x along i, of y along j
   std::int64_t batch_stride, out_batch_stride;
   std::int64_t tiles_down, tiles_across, tiles;
 };
@@ -129,42 +132,22 @@ void dispatch_number(DType dtype, const char* op, F&& f) {
 
 // --- sums over axes -------------------------------------------------------------------------------------------------------
 
-// One result per thread: for many results whose addends lie side by side in memory.
-template <class T, class Sum>
-__global__ void sum_columns_kernel(const T* x, T* y, StridedIndex<1> kept, StridedIndex<1> reduced, std::int64_t results,
-                                   std::int64_t addends) {
-  for (std::int64_t r = global_thread(); r < results; r += grid_threads()) {
-    std::int64_t start[1];
-    kept.locate(r, start);
-    Sum total{};
-    for (std::int64_t k = 0; k < addends; ++k) {
-      std::int64_t offset[1];
-      reduced.locate(k, offset);
-      total += static_cast<Sum>(x[start[0] + offset[0]]);
-    }
-    y[r] = static_cast<T>(total);
-  }
-}
+template <class T>
+struct SumOf {
+  using Input = T;
+  // Sums of integers wrap around.
+  using State = std::conditional_t<std::is_same_v<T, std::int64_t>, std::uint64_t, double>;
+  struct Local {};
+  static constexpr int kInputs = 1;
+  T* y;
+  __device__ State neutral() const { return State{0}; }
+  __device__ Local local(std::int64_t) const { return {}; }
+  __device__ void add(State& s, const T (&x)[1], std::int64_t, const Local&) const { s += static_cast<State>(x[0]); }
+  __device__ State merge(const State& a, const State& b) const { return a + b; }
+  __device__ void store(std::int64_t result, const State& s) const { y[result] = static_cast<T>(s); }
+};
 
-// One result per block.
-template <class T, class Sum>
-__global__ void sum_rows_kernel(const T* x, T* y, StridedIndex<1> kept, StridedIndex<1> reduced, std::int64_t results,
-                                std::int64_t addends) {
-  for (std::int64_t r = blockIdx.x; r < results; r += gridDim.x) {
-    std::int64_t start[1];
-    kept.locate(r, start);
-    Sum total{};
-    for (std::int64_t k = threadIdx.x; k < addends; k += blockDim.x) {
-      std::int64_t offset[1];
-      reduced.locate(k, offset);
-      total += static_cast<Sum>(x[start[0] + offset[0]]);
-    }
-    total = block_fold(total, Sum{}, Plus{});
-    if (threadIdx.x == 0) y[r] = static_cast<T>(total);
-  }
-}
-
-template <class T, class Sum>
+template <class T>
 void sum_typed(const Tensor& x, Tensor& y) {
   const Shape& shape = x.shape();
   Shape kept_shape = shape;
@@ -178,16 +161,8 @@ void sum_typed(const Tensor& x, Tensor& y) {
   const std::int64_t addends = reduced_shape.product();
   if (addends == 0) return fill(y, 0.0);
   const Strides* const strides[] = {&x.strides()};
-  const StridedIndex<1> kept(kept_shape, strides);
-  const StridedIndex<1> reduced(reduced_shape, strides);
-  const bool columns = addends < 64 || (results >= 4096 && kept.rank > 0 && kept.stride[0][kept.rank - 1] == 1);
-  const T* const px = engine::ptr<T>(x);
-  T* const py = engine::mutable_ptr<T>(y);
-  if (columns) {
-    launch(over_elements("sum", results, x.device()), sum_columns_kernel<T, Sum>, px, py, kept, reduced, results, addends);
-  } else {
-    launch(over_blocks("sum", results, x.device()), sum_rows_kernel<T, Sum>, px, py, kept, reduced, results, addends);
-  }
+  reduce("sum", x.device(), SumOf<T>{engine::mutable_ptr<T>(y)}, {engine::ptr<T>(x)},
+         StridedIndex<1>(kept_shape, strides), StridedIndex<1>(reduced_shape, strides), results, addends);
 }
 
 }  // namespace
@@ -231,11 +206,11 @@ Tensor affine(Tensor& x, double scale, double shift) {
 Tensor sum_to(const Tensor& x, const Shape& shape) {
   Tensor y = engine::empty(shape, x.dtype(), x.device());
   if (x.dtype() == DType::int64) {
-    sum_typed<std::int64_t, std::int64_t>(x, y);
+    sum_typed<std::int64_t>(x, y);
   } else if (x.dtype() == DType::float32) {
-    sum_typed<float, double>(x, y);
+    sum_typed<float>(x, y);
   } else {
-    sum_typed<double, double>(x, y);
+    sum_typed<double>(x, y);
   }
   return y;
 }

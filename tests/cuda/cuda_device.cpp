@@ -14,17 +14,6 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/loss.cpp
-      "cross_entropy",
-      "cross_entropy_grad",
-      // ops/norm.cpp
-      "batch_moments",
-      "batch_norm",
-      "batch_norm_grad",
-      "channel_affine",
-      "dropout",
-      "layer_norm_affine",
-      "layer_norm_affine_grad",
       // ops/pool.cpp
       "avg_pool2d",
       "avg_pool2d_grad",
@@ -32,17 +21,6 @@ const std::set<std::string>& operations_without_cuda() {
       "max_unpool2d",
       "pool_take",
       "resample",
-      // ops/reduce.cpp
-      "all",
-      "any",
-      "layer_norm",
-      "layer_norm_grad",
-      "log_softmax",
-      "logsumexp",
-      "max_with_arg",
-      "min_with_arg",
-      "softmax",
-      "softmax_grad",
       // ops/scan.cpp
   };
   return names;
