@@ -16,7 +16,7 @@ enum class MatmulPrecision : std::uint8_t {
 };
 
 /// Sets the precision of the products that follow, in all threads of the process. It permits, and does not promise, the
-/// rounding: small products stay exact. float64 and the CPU are not affected.
+/// rounding: small products and products with vectors stay exact. float64 and the CPU are not affected.
 SOLVENT_API void set_matmul_precision(MatmulPrecision precision) noexcept;
 
 /// What set_matmul_precision() set last; `highest` at the start.

@@ -6,8 +6,8 @@
 
 namespace solvent::cuda {
 
-/// (..., m, k) x (..., k, n) with equal leading axes, any strides. float32 as matmul_precision() says, except where all
-/// of m, n and k are at most 32 or the call is `exact`: those products are always float32.
+/// (..., m, k) x (..., k, n) with equal leading axes, any strides. float32 as matmul_precision() says; always float32 if
+/// the call is `exact`, if all of m, n and k are at most 32, and for most products with vectors (m or n is 1).
 Tensor matmul(const Tensor& a, const Tensor& b, bool exact = false);
 TensorVec matmul(std::span<Tensor> inputs, const Attrs*);
 

@@ -5,6 +5,9 @@
 // Products with all extents at most 32 are done here, since cuBLAS is slow on batches of small ones: a block takes as many
 // products as fill it, brings their operands to shared memory in the order of memory, and each thread computes a tile of
 // 1, 2 x 2 or 4 x 4 results in registers. Bound by memory: each operand is read once and each result written once.
+// A matrix times a vector, or a vector times a matrix, is not a product cuBLAS is fast at either: rows that are dense in
+// memory take a warp each, dense columns a thread each with their length cut into 16 parts. Bound by memory: the matrix is
+// read once, 16 bytes (rows) or 4 to 8 (columns) per thread and turn.
 // outer writes packs of 16 bytes, each result once; bound by those writes.
 // Deterministic: every result is one sum in the order of k.
 
@@ -153,6 +156,108 @@ void small_products(const Tensor& a, const Layout& la, const Tensor& b, const La
   }
 }
 
+// --- matrices times vectors -----------------------------------------------------------------------------------------------
+
+template <class T>
+struct VectorCall {
+  const T* a;            // matrices
+  const T* x;            // vectors
+  T* y;                  // (batch, m), dense
+  StridedIndex<2> lead;  // offsets of a and x
+  std::int64_t batch, m, k;
+  std::int64_t ld;  // between the rows of a, or between its columns
+  std::int64_t x_stride;
+  bool packed;  // rows may be read in packs
+};
+
+// Dense rows: a warp each.
+template <class T>
+__global__ void dense_rows_kernel(VectorCall<T> call) {
+  constexpr int kPack = kPackSize<T>;
+  const std::int64_t lane = threadIdx.x % 32;
+  const std::int64_t warps = blockDim.x / 32;
+  for (std::int64_t item = blockIdx.x * warps + threadIdx.x / 32; item < call.batch * call.m;
+       item += gridDim.x * warps) {
+    const std::int64_t matrix = item / call.m;
+    std::int64_t offset[2];
+    call.lead.locate(matrix, offset);
+    const T* const row = call.a + offset[0] + (item - matrix * call.m) * call.ld;
+    const T* const x = call.x + offset[1];
+    T sum = T(0);
+    const std::int64_t packs = call.packed ? call.k / kPack : 0;
+    for (std::int64_t p = lane; p < packs; p += 32) {
+      const Pack<T, kPack> part = reinterpret_cast<const Pack<T, kPack>*>(row)[p];
+      for (int j = 0; j < kPack; ++j) sum += part.value[j] * x[(p * kPack + j) * call.x_stride];
+    }
+    for (std::int64_t i = packs * kPack + lane; i < call.k; i += 32) sum += row[i] * x[i * call.x_stride];
+    sum = warp_fold(sum, Plus{});
+    if (lane == 0) call.y[item] = sum;
+  }
+}
+
+constexpr int kParts = 16;
+
+// Dense columns: 32 of them by a block, each in kParts parts.
+template <class T>
+__global__ void dense_columns_kernel(VectorCall<T> call) {
+  __shared__ T sums[kParts][32];
+  const std::int64_t tiles = (call.m + 31) / 32;
+  for (std::int64_t item = blockIdx.x; item < call.batch * tiles; item += gridDim.x) {
+    const std::int64_t matrix = item / tiles;
+    const std::int64_t i = (item - matrix * tiles) * 32 + threadIdx.x;
+    std::int64_t offset[2];
+    call.lead.locate(matrix, offset);
+    const T* const a = call.a + offset[0] + i;
+    const T* const x = call.x + offset[1];
+    T sum = T(0);
+    for (std::int64_t k = threadIdx.y; k < call.k && i < call.m; k += kParts)
+      sum += a[k * call.ld] * x[k * call.x_stride];
+    __syncthreads();  // the sums may still be read
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || i >= call.m) continue;
+    for (int part = 1; part < kParts; ++part) sum += sums[part][threadIdx.x];
+    call.y[matrix * call.m + i] = sum;
+  }
+}
+
+// True if no matrix of the batch stands for several: those are read once by a product with all their vectors.
+bool is_distinct(const Tensor& t) {
+  for (int axis = 0; axis < t.rank() - 2; ++axis)
+    if (t.shape()[axis] > 1 && t.strides()[axis] == 0) return false;
+  return true;
+}
+
+// y = op(A) x for matrices A (batch, ...) with layout `la`, or with `right` x op(A), which is op(A)^T x.
+template <class T>
+void times_vector(const Tensor& a, const Layout& la, const Tensor& x, const Layout& lx, bool right, Tensor& y) {
+  const int lead = y.rank() - 2;
+  VectorCall<T> call{};
+  call.a = engine::ptr<T>(a);
+  call.x = engine::ptr<T>(x);
+  call.y = engine::mutable_ptr<T>(y);
+  const Shape lead_shape = detail::leading_axes(y.shape());
+  const Strides lead_a = detail::leading_axes(a.strides());
+  const Strides lead_x = detail::leading_axes(x.strides());
+  const Strides* const strides[] = {&lead_a, &lead_x};
+  call.lead = StridedIndex<2>(lead_shape, strides);
+  call.batch = lead_shape.product();
+  call.m = right ? a.shape()[lead + 1] : a.shape()[lead];
+  call.k = right ? a.shape()[lead] : a.shape()[lead + 1];
+  call.ld = la.ld;
+  // A column (k, 1) has its elements ld apart unless it is read as a transposed row; a row (1, k) the other way round.
+  call.x_stride = lx.transposed != right ? 1 : lx.ld;
+  if (la.transposed == right) {
+    call.packed = is_aligned(call.a) && call.ld % kPackSize<T> == 0;
+    for (int axis = 0; axis < lead; ++axis) call.packed = call.packed && lead_a[axis] % kPackSize<T> == 0;
+    launch(over_blocks("matmul", (call.batch * call.m + 7) / 8, y.device()), dense_rows_kernel<T>, call);
+    return;
+  }
+  Launch where = over_blocks("matmul", call.batch * ((call.m + 31) / 32), y.device());
+  where.block = dim3(32, kParts);
+  launch(where, dense_columns_kernel<T>, call);
+}
+
 // --- large products -----------------------------------------------------------------------------------------------------
 
 // More runs of equally spaced products than this go as pointers, in one call.
@@ -255,7 +360,10 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool exact) {
       a.size(-1) <= kSmall && c.size(-1) <= kSmall && c.size(-2) <= kSmall && la.ld < (1 << 24) && lb.ld < (1 << 24);
   dispatch_float(a.dtype(), "matmul", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    small ? small_products<T>(a, la, b, lb, c) : large_products<T>(a, la, b, lb, exact, c);
+    if (small) return small_products<T>(a, la, b, lb, c);
+    if (c.size(-1) == 1 && is_distinct(a)) return times_vector<T>(a, la, b, lb, false, c);
+    if (c.size(-2) == 1 && is_distinct(b)) return times_vector<T>(b, lb, a, la, true, c);
+    large_products<T>(a, la, b, lb, exact, c);
   });
   return c;
 }

@@ -76,6 +76,20 @@ TEST_CASE("cuda: large products, alone, in batches and scattered", "[cuda]") {
     }
 }
 
+TEST_CASE("cuda: matrices times vectors and vectors times matrices", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const bool trans_a : {false, true})
+    for (const bool trans_b : {false, true}) {
+      check_product({41, 132}, {132, 1}, trans_a, trans_b);
+      check_product({5, 33, 67}, {5, 67, 1}, trans_a, trans_b);
+      check_product({3, 2, 70, 36}, {2, 36, 1}, trans_a, trans_b);
+      check_product({33, 40}, {6, 40, 1}, trans_a, trans_b);  // one matrix, many vectors
+      check_product({1, 100}, {100, 65}, trans_a, trans_b);
+      check_product({4, 1, 61}, {4, 61, 130}, trans_a, trans_b);
+      check_product({6, 1, 35}, {1, 35, 34}, trans_a, trans_b);
+    }
+}
+
 TEST_CASE("cuda: products of batches that are permuted views", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {5, 40}) {
