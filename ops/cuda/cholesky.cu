@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "solvent/core/cuda/blas.h"
 #include "solvent/core/cuda/launch.h"
@@ -79,7 +80,8 @@ __global__ void shared_kernel(CholeskyCall<T> call) {
     T* const to = call.factor + m * n * n;
     __syncthreads();
     for (std::int64_t i = threadIdx.x / 32; i < n; i += blockDim.x / 32)
-      for (std::int64_t c = lane; c < n; c += 32) to[i * n + c] = c <= i ? a[i * ld + c] : T(0);
+      for (std::int64_t c = lane; c < n; c += 32)
+        to[i * n + c] = c > i ? T(0) : failed < 0 ? a[i * ld + c] : std::numeric_limits<T>::quiet_NaN();
   }
 }
 
@@ -149,10 +151,17 @@ __global__ void rows_kernel(CholeskyCall<T> call, std::int64_t j0, std::int64_t 
   }
 }
 
+// Zeros above the diagonal; NaN in matrices that failed.
 template <class T>
-__global__ void clear_upper_kernel(T* a, std::int64_t n, std::int64_t total) {
-  for (std::int64_t e = global_thread(); e < total; e += grid_threads())
-    if (e % n > e / n % n) a[e] = T(0);
+__global__ void finish_kernel(CholeskyCall<T> call, std::int64_t total) {
+  const std::int64_t n = call.n;
+  for (std::int64_t e = global_thread(); e < total; e += grid_threads()) {
+    if (e % n > e / n % n) {
+      call.factor[e] = T(0);
+    } else if (call.state[e / (n * n)] >= 0) {
+      call.factor[e] = std::numeric_limits<T>::quiet_NaN();
+    }
+  }
 }
 
 template <class T>
@@ -177,7 +186,7 @@ void factor_blocked(const CholeskyCall<T>& call, Device device) {
     rest.stride_a = rest.stride_b = rest.stride_c = n * n;
     gemm(rest, device);
   }
-  launch(over_elements("cholesky", total, device), clear_upper_kernel<T>, call.factor, n, total);
+  launch(over_elements("cholesky", total, device), finish_kernel<T>, call, total);
 }
 
 }  // namespace

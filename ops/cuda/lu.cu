@@ -152,7 +152,11 @@ __global__ void solve_shared_kernel(LuCall<T> call, T* right, std::int64_t k, st
   T* const a = dynamic_shared<T>();
   T* const x = a + n * odd_ld(n);
   for (std::int64_t m = blockIdx.x; m < call.count; m += gridDim.x) {
-    if (!factor_shared(call, m, a)) continue;  // the same in all threads
+    if (!factor_shared(call, m, a)) {  // the same in all threads
+      for (std::int64_t e = threadIdx.x; e < n * k; e += blockDim.x)
+        right[m * n * k + e] = std::numeric_limits<T>::quiet_NaN();
+      continue;
+    }
     const std::int64_t* const rows = call.rows + m * n;
     for (std::int64_t c0 = 0; c0 < k; c0 += held) {
       const std::int64_t width = std::min(held, k - c0);

@@ -61,13 +61,15 @@ struct Largest {
   }
 };
 
-/// The first matrix whose state is not -1, and that state; {-1, -1} if there is none. Waits for the device.
+/// The first matrix whose state is not -1, and that state; {-1, -1} if there is none. Waits for the device. While the stream
+/// is recorded into a graph nothing can be waited for: then nothing fails, and results of failed matrices have elements
+/// that are not finite; where the answer decides what comes next (`is_needed`) the recording ends with an error.
 struct Failure {
   std::int64_t matrix = -1;
   std::int64_t pivot = -1;
 };
 /// `state` holds `count` entries, `stride` elements apart.
-Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride);
+Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride, bool is_needed = false);
 
 /// Solves triangular systems in place: x (count, n, k) dense; triangles with leading dimension n, `count` of them n n
 /// elements apart. Diagonals are not checked.

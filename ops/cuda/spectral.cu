@@ -209,7 +209,7 @@ void sweep_all(Tensor& turned, std::int64_t n, std::int64_t count, Device device
     set_bytes(engine::mutable_ptr<std::int64_t>(turned), 0xff, static_cast<std::size_t>(count) * sizeof(std::int64_t),
               device);
     for (std::int64_t r = 0; r < players_of(n) - 1; ++r) round(r);
-    if (first_failure(turned, count, 1).matrix < 0) return;
+    if (first_failure(turned, count, 1, true).matrix < 0) return;
   }
 }
 

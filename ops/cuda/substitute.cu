@@ -145,7 +145,11 @@ __global__ void first_failure_kernel(const std::int64_t* state, std::int64_t cou
 
 }  // namespace
 
-Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride) {
+Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride, bool is_needed) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(static_cast<int>(cudaStreamIsCapturing(current_stream(state.device()), &status)),
+        "ask whether a stream is recorded");
+  if (status != cudaStreamCaptureStatusNone && !is_needed) return {};
   Tensor result = engine::empty({2}, DType::int64, state.device());
   launch(over_blocks("first_failure", 1, state.device()), first_failure_kernel, engine::ptr<std::int64_t>(state), count,
          stride, engine::mutable_ptr<std::int64_t>(result));
