@@ -6,9 +6,14 @@
 
 #include <fmt/format.h>
 
+#include "solvent/autodiff/cuda_kernel.h"
+#include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/index_kernels.h"
 #include "solvent/ops/cpu/pool.h"
+#if SOLVENT_WITH_CUDA
+#include "solvent/ops/cuda/pool.h"
+#endif
 #include "solvent/ops/families.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
@@ -44,6 +49,7 @@ TensorVec max_pool_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kMaxPool = {.name = "max_pool2d",
                                   .cpu = cpu::max_pool_maps,
+                                  .cuda = SOLVENT_CUDA_KERNEL(cuda::max_pool_maps),
                                   .jvp = max_pool_jvp,
                                   .vjp = max_pool_vjp,
                                   .inputs = {Save::shape},
@@ -60,6 +66,7 @@ TensorVec take_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kPoolTake = {.name = "pool_take",
                                    .cpu = cpu::pool_take_maps,
+                                   .cuda = SOLVENT_CUDA_KERNEL(cuda::pool_take_maps),
                                    .jvp = take_jvp,
                                    .vjp = take_vjp,
                                    .inputs = {Save::shape, Save::data},
@@ -77,6 +84,7 @@ TensorVec put_vjp(const Rule& r, std::span<const Tensor> g) {
 
 constinit const OpDef kMaxUnpool = {.name = "max_unpool2d",
                                     .cpu = cpu::max_unpool_maps,
+                                    .cuda = SOLVENT_CUDA_KERNEL(cuda::max_unpool_maps),
                                     .jvp = put_jvp,
                                     .vjp = put_vjp,
                                     .inputs = {Save::none, Save::data},
@@ -98,10 +106,16 @@ Tensor spread(Tensor g, const PoolAttrs& attrs);
 constexpr auto kAverage = [](const Rule& r, const Tensor& t) { return average(t, r.attrs<PoolAttrs>()); };
 constexpr auto kSpread = [](const Rule& r, const Tensor& t) { return spread(t, r.attrs<PoolAttrs>()); };
 
-constinit const OpDef kAvgPool = {
-    .name = "avg_pool2d", .cpu = cpu::avg_pool_maps, .jvp = jvp_of_one<kAverage>, .vjp = vjp_of_one<kSpread>};
-constinit const OpDef kAvgPoolGrad = {
-    .name = "avg_pool2d_grad", .cpu = cpu::avg_pool_maps_grad, .jvp = jvp_of_one<kSpread>, .vjp = vjp_of_one<kAverage>};
+constinit const OpDef kAvgPool = {.name = "avg_pool2d",
+                                  .cpu = cpu::avg_pool_maps,
+                                  .cuda = SOLVENT_CUDA_KERNEL(cuda::avg_pool_maps),
+                                  .jvp = jvp_of_one<kAverage>,
+                                  .vjp = vjp_of_one<kSpread>};
+constinit const OpDef kAvgPoolGrad = {.name = "avg_pool2d_grad",
+                                      .cpu = cpu::avg_pool_maps_grad,
+                                      .cuda = SOLVENT_CUDA_KERNEL(cuda::avg_pool_maps_grad),
+                                      .jvp = jvp_of_one<kSpread>,
+                                      .vjp = vjp_of_one<kAverage>};
 
 Tensor average(Tensor x, const PoolAttrs& attrs) { return apply1(kAvgPool, &attrs, std::move(x)); }
 Tensor spread(Tensor g, const PoolAttrs& attrs) { return apply1(kAvgPoolGrad, &attrs, std::move(g)); }
@@ -119,8 +133,11 @@ constexpr auto kTransposed = [](const Rule& r, const Tensor& t) {
   return resampled(t, a, !a.transposed);
 };
 
-constinit const OpDef kResample = {
-    .name = "resample", .cpu = cpu::resample_axis, .jvp = jvp_of_one<kSame>, .vjp = vjp_of_one<kTransposed>};
+constinit const OpDef kResample = {.name = "resample",
+                                   .cpu = cpu::resample_axis,
+                                   .cuda = SOLVENT_CUDA_KERNEL(cuda::resample_axis),
+                                   .jvp = jvp_of_one<kSame>,
+                                   .vjp = vjp_of_one<kTransposed>};
 
 Tensor resampled(Tensor x, ResampleAttrs attrs, bool transposed) {
   attrs.transposed = transposed;
@@ -247,7 +264,8 @@ Tensor max_unpool2d(Tensor x, Tensor index, Size2d size) {
   if (size.height < 1 || size.width < 1)
     throw ValueError(
         fmt::format("[max_unpool2d] got size ({}, {}); expected extents of at least 1.", size.height, size.width));
-  const cpu::BadIndex bad = cpu::find_bad_index(index, size.height * size.width);
+  const Tensor on_host = index.device() == cpu_device ? index : engine::copy_to(engine::contiguous(index), cpu_device);
+  const cpu::BadIndex bad = cpu::find_bad_index(on_host, size.height * size.width);
   if (bad.position >= 0)
     throw ValueError(
         fmt::format("[max_unpool2d] got index {} at position {} (row-major); expected values in [0, {}), "

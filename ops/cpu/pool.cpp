@@ -111,6 +111,11 @@ SparseRows transpose(const SparseRows& m, std::int64_t columns) {
 
 }  // namespace
 
+SparseRows resample_matrix(const ResampleAttrs& attrs) {
+  SparseRows matrix = interpolation(attrs);
+  return attrs.transposed ? transpose(matrix, attrs.in) : matrix;
+}
+
 TensorVec max_pool_maps(std::span<Tensor> inputs, const Attrs* attrs) {
   const PoolGeometry& g = geometry_of(attrs);
   const Shape shape = with_map(inputs[0].shape(), g.out_height, g.out_width);
@@ -158,8 +163,7 @@ TensorVec max_unpool_maps(std::span<Tensor> inputs, const Attrs* attrs) {
 
 TensorVec resample_axis(std::span<Tensor> inputs, const Attrs* attrs) {
   const auto& a = *static_cast<const ResampleAttrs*>(attrs);
-  SparseRows matrix = interpolation(a);
-  if (a.transposed) matrix = transpose(matrix, a.in);
+  const SparseRows matrix = resample_matrix(a);
   Shape shape = inputs[0].shape();
   const int axis = shape.rank() + a.axis;
   const std::int64_t n = shape[axis];

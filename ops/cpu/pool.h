@@ -47,6 +47,8 @@ TensorVec avg_pool_maps_grad(std::span<Tensor> inputs, const Attrs* attrs);
 TensorVec pool_take_maps(std::span<Tensor> inputs, const Attrs*);
 /// x (..., h, w), index (..., h, w) -> (..., H, W). MapAttrs
 TensorVec max_unpool_maps(std::span<Tensor> inputs, const Attrs* attrs);
+/// The matrix of resample_axis.
+SparseRows resample_matrix(const ResampleAttrs& attrs);
 /// ResampleAttrs
 TensorVec resample_axis(std::span<Tensor> inputs, const Attrs* attrs);
 

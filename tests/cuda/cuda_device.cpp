@@ -14,13 +14,6 @@ bool has_cuda_test_device() {
 
 const std::set<std::string>& operations_without_cuda() {
   static const std::set<std::string> names = {
-      // ops/pool.cpp
-      "avg_pool2d",
-      "avg_pool2d_grad",
-      "max_pool2d",
-      "max_unpool2d",
-      "pool_take",
-      "resample",
       // ops/scan.cpp
   };
   return names;
