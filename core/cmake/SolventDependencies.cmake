@@ -132,6 +132,11 @@ elseif(SOLVENT_CUDA)
   mark_as_advanced(SOLVENT_CUDNN_INCLUDE_DIR SOLVENT_CUDNN_LIBRARY)
   if(SOLVENT_CUDNN_INCLUDE_DIR AND SOLVENT_CUDNN_LIBRARY)
     set(SOLVENT_CUDNN_FOUND ON)
+    # SolventConfig.cmake makes the same target for users of static libraries.
+    add_library(SolventDependency::cudnn UNKNOWN IMPORTED)
+    set_target_properties(SolventDependency::cudnn PROPERTIES
+      IMPORTED_LOCATION "${SOLVENT_CUDNN_LIBRARY}"
+      INTERFACE_INCLUDE_DIRECTORIES "${SOLVENT_CUDNN_INCLUDE_DIR}")
   else()
     list(APPEND SOLVENT_SWITCHED_OFF "cuDNN: not found, own convolutions on the GPU")
   endif()

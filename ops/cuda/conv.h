@@ -1,8 +1,9 @@
 #pragma once
 /// CUDA kernels of the convolution family; operands and results as in ops/cpu/conv_kernels.h. Internal to ops/.
 ///
-/// Own kernels for any floating type and any size: conv_gather.cu and conv_weight.cu. They give the same bits at every run:
-/// sums run in an order that depends on sizes only.
+/// Two implementations, compared in tests/cuda/conv_cuda_test.cpp: cuDNN (conv_cudnn.h) where it is there and supports the
+/// call, and own kernels for any floating type and any size (conv_gather.cu, conv_weight.cu). Both give the same bits at
+/// every run. The environment variable SOLVENT_CUDA_CONV=own chooses the own kernels for a whole process.
 
 #include <cstdint>
 
@@ -11,6 +12,9 @@
 namespace solvent::cuda {
 
 enum class ConvBackend : std::uint8_t { automatic, own };
+
+/// Whether this build has cuDNN, or the emulator, where the own kernels stand in for it.
+SOLVENT_API bool has_cudnn() noexcept;
 
 /// Tensors of any strides on one device; results are dense.
 /// @{
