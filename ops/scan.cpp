@@ -23,11 +23,8 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/scan_glue.h"
 #if SOLVENT_WITH_CUDA
-<<<<<<< HEAD
 #include "solvent/ops/cuda/scan.h"
-=======
 #include "solvent/ops/cuda/running.h"
->>>>>>> bbe293a (Add CUDA kernels of joins, indices, random tensors, triangles, cumsum and sort)
 #endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"

@@ -80,7 +80,8 @@ void scan(const cpu::ScanShape& shape, const double* a, const double* b, const d
 }
 
 TensorVec affine_scan(std::span<Tensor> inputs, const Attrs*) {
-  return run(shape_of(inputs[0], inputs[1]), inputs[0], std::move(inputs[1]), &inputs[2]);
+  const cpu::ScanShape shape = shape_of(inputs[0], inputs[1]);  // first: arguments are made in any order
+  return run(shape, inputs[0], std::move(inputs[1]), &inputs[2]);
 }
 
 TensorVec affine_scan_reversed(std::span<Tensor> inputs, const Attrs*) {
