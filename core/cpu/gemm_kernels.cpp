@@ -174,50 +174,65 @@ HWY_NOINLINE void gemm_in_place(const GemmCall<T>& call) {
   for (; j < call.n; j += panel) column_panel(call, j, std::min(panel, call.n - j), call.b + j, call.b_row);
 }
 
-// Rows p of a panel from columns of `b` (row stride 1): 4 x 4 blocks by shuffles, the rest one by one.
+#if HWY_TARGET != HWY_SCALAR
+// One 128-bit block each `stride` elements.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const T* HWY_RESTRICT p, std::int64_t stride) {
+  constexpr std::int64_t kBlock = 16 / sizeof(T);
+  if constexpr (hn::MaxLanes(D()) <= kBlock) {
+    return hn::LoadU(d, p);
+  } else {
+    const hn::Half<D> half;
+    constexpr std::int64_t kBlocks = static_cast<std::int64_t>(hn::MaxLanes(half)) / kBlock;
+    return hn::Combine(d, load_blocks(half, p + kBlocks * stride, stride), load_blocks(half, p, stride));
+  }
+}
+
+// As many columns as `D` has lanes, from `b` (row stride 1) to whole rows of `to`. Returns how many rows were done.
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE std::int64_t transpose_columns(D d, const T* HWY_RESTRICT b, std::int64_t b_col, std::int64_t depth,
+                                          T* HWY_RESTRICT to, std::int64_t ld) {
+  constexpr std::int64_t kBlock = 16 / sizeof(T);
+  std::int64_t p = 0;
+  for (; p + kBlock <= depth; p += kBlock, b += kBlock, to += kBlock * ld) {
+    const auto block = [=](std::int64_t q) HWY_ATTR { return load_blocks(d, b + q * b_col, kBlock * b_col); };
+    if constexpr (sizeof(T) == 4) {
+      const hn::RepartitionToWide<D> wide;
+      const auto r0 = block(0), r1 = block(1), r2 = block(2), r3 = block(3);
+      const auto x = hn::BitCast(wide, hn::InterleaveLower(d, r0, r1));
+      const auto y = hn::BitCast(wide, hn::InterleaveLower(d, r2, r3));
+      const auto z = hn::BitCast(wide, hn::InterleaveUpper(d, r0, r1));
+      const auto w = hn::BitCast(wide, hn::InterleaveUpper(d, r2, r3));
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, x, y)), d, to);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, x, y)), d, to + ld);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(wide, z, w)), d, to + 2 * ld);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(wide, z, w)), d, to + 3 * ld);
+    } else {
+      const auto r0 = block(0), r1 = block(1);
+      hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to);
+      hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + ld);
+    }
+  }
+  return p;
+}
+#endif
+
+// Rows p of a panel from columns of `b` (row stride 1): a vector of columns at a time, then 128 bits, the rest one by one.
 template <class T>
 HWY_INLINE void pack_transposed(const T* HWY_RESTRICT b, std::int64_t b_col, std::int64_t depth, std::int64_t width,
                                 T* HWY_RESTRICT to, std::int64_t ld) {
   std::int64_t j = 0;
 #if HWY_TARGET != HWY_SCALAR
-  if constexpr (sizeof(T) == 4) {
-    const hn::CappedTag<float, 4> d;
-    const hn::RepartitionToWide<decltype(d)> d2;
-    for (; j + 4 <= width; j += 4) {
-      const float* HWY_RESTRICT c = b + j * b_col;
-      std::int64_t p = 0;
-      for (; p + 4 <= depth; p += 4) {
-        const auto r0 = hn::LoadU(d, c + p);
-        const auto r1 = hn::LoadU(d, c + b_col + p);
-        const auto r2 = hn::LoadU(d, c + 2 * b_col + p);
-        const auto r3 = hn::LoadU(d, c + 3 * b_col + p);
-        const auto x = hn::BitCast(d2, hn::InterleaveLower(d, r0, r1));
-        const auto y = hn::BitCast(d2, hn::InterleaveLower(d, r2, r3));
-        const auto z = hn::BitCast(d2, hn::InterleaveUpper(d, r0, r1));
-        const auto w = hn::BitCast(d2, hn::InterleaveUpper(d, r2, r3));
-        hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d2, x, y)), d, to + p * ld + j);
-        hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d2, x, y)), d, to + (p + 1) * ld + j);
-        hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d2, z, w)), d, to + (p + 2) * ld + j);
-        hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d2, z, w)), d, to + (p + 3) * ld + j);
-      }
-      for (; p < depth; ++p)
-        for (std::int64_t q = 0; q < 4; ++q) to[p * ld + j + q] = c[q * b_col + p];
+  const auto by_columns = [&](auto d) HWY_ATTR {
+    const auto columns = static_cast<std::int64_t>(hn::Lanes(d));
+    for (; j + columns <= width; j += columns) {
+      const std::int64_t done = transpose_columns(d, b + j * b_col, b_col, depth, to + j, ld);
+      for (std::int64_t p = done; p < depth; ++p)
+        for (std::int64_t q = j; q < j + columns; ++q) to[p * ld + q] = b[q * b_col + p];
     }
-  } else {
-    const hn::CappedTag<double, 2> d;
-    for (; j + 2 <= width; j += 2) {
-      const double* HWY_RESTRICT c = b + j * b_col;
-      std::int64_t p = 0;
-      for (; p + 2 <= depth; p += 2) {
-        const auto r0 = hn::LoadU(d, c + p);
-        const auto r1 = hn::LoadU(d, c + b_col + p);
-        hn::StoreU(hn::InterleaveLower(d, r0, r1), d, to + p * ld + j);
-        hn::StoreU(hn::InterleaveUpper(d, r0, r1), d, to + (p + 1) * ld + j);
-      }
-      for (; p < depth; ++p)
-        for (std::int64_t q = 0; q < 2; ++q) to[p * ld + j + q] = c[q * b_col + p];
-    }
-  }
+  };
+  by_columns(hn::ScalableTag<T>());
+  by_columns(hn::CappedTag<T, 16 / sizeof(T)>());
 #endif
   for (; j < width; ++j)
     for (std::int64_t p = 0; p < depth; ++p) to[p * ld + j] = b[j * b_col + p];

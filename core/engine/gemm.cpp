@@ -35,14 +35,22 @@ constexpr double kPieceWork = 1 << 19;
 constexpr std::int64_t kBlockRows = 96;
 constexpr std::int64_t kRowStep = 24;  // a multiple of the kernels' 6 and 8 rows
 constexpr std::int64_t kBlockDepth = 256;
+constexpr std::int64_t kDepthStep = 8;
 constexpr std::int64_t kBlockColumns = 4096;
-// Columns per tile and how many tiles there should be: more pieces keep more threads busy, but each tile copies its
-// block of A anew.
+// Columns per tile and how many tiles there should be: more pieces keep more threads busy, but each tile may copy
+// its block of A anew.
 constexpr std::int64_t kTileColumns = 512;
 constexpr std::int64_t kLeastColumns = 64;
 constexpr std::int64_t kTiles = 16;
+constexpr std::int64_t kOftenRead = 256;  // columns
+// Elements packed per piece of a parallel loop, about 10 us, in groups of panels.
+constexpr std::int64_t kPackElements = 1 << 15;
+constexpr std::int64_t kPackStep = 4;
 // Sides up to which packing does not pay.
 constexpr std::int64_t kSkinny = 24;
+// Their pieces: multiply-adds at least (half as many, as there is no packing to wait for), and a multiple of lines.
+constexpr double kSkinnyWork = 1 << 18;
+constexpr std::int64_t kSkinnyStep = 32;
 // Products with few results and a long sum are cut along k.
 constexpr std::int64_t kSplitResults = 128 * 128;
 constexpr std::int64_t kSplitDepth = 2048;
@@ -71,6 +79,15 @@ class Scratch {
 };
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) noexcept { return (a + b - 1) / b; }
+
+double work_of(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
+  return static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+// Size of equal parts of `total`: at most `most`, rounded up to a multiple of `step` (which divides `most`).
+constexpr std::int64_t even_part(std::int64_t total, std::int64_t most, std::int64_t step) noexcept {
+  return ceil_div(ceil_div(total, ceil_div(total, most)), step) * step;
+}
 
 template <class T>
 GemmCall<T> make_call(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
@@ -102,9 +119,9 @@ template <class T>
 void skinny_gemm(const GemmCall<T>& call) noexcept {
   const bool by_rows = call.m >= call.n;
   const std::int64_t longer = by_rows ? call.m : call.n;
-  const double line_work = static_cast<double>(by_rows ? call.n : call.m) * static_cast<double>(call.k);
-  // A multiple of the kernels' rows and panels.
-  const std::int64_t piece = ceil_div(static_cast<std::int64_t>(kPieceWork / line_work) + 1, 96) * 96;
+  const double work = work_of(call.m, call.n, call.k);
+  const std::int64_t pieces = std::clamp<std::int64_t>(static_cast<std::int64_t>(work / kSkinnyWork), 1, longer);
+  const std::int64_t piece = ceil_div(ceil_div(longer, pieces), kSkinnyStep) * kSkinnyStep;
   parallel_for(longer, piece, [&](std::int64_t begin, std::int64_t end) {
     GemmCall<T> part = call;
     if (by_rows) {
@@ -127,6 +144,14 @@ struct alignas(64) BlockBuffer {
   T values[(kBlockRows + kPad) * (kBlockDepth + kPad)];
 };
 
+// Rows are read where they are: copying them would cost 3 to 8 % of the product. Columns (a piece of a cache line for each
+// p, in few cache sets) are copied, and rows further apart than a page if they are read often enough.
+template <class T>
+bool is_worth_copying(const GemmCall<T>& tile) noexcept {
+  constexpr std::int64_t kPage = 4096 / static_cast<std::int64_t>(sizeof(T));
+  return tile.a_col != 1 || (tile.a_row > kPage && tile.n > kOftenRead);
+}
+
 // A block of op(A) copied out of the matrix, rows padded: with strides of a power of two its lines would share few cache
 // sets. Keeps the orientation, so that the copy is a copy of runs.
 template <class T>
@@ -147,7 +172,7 @@ template <class T>
 void multiply_block(const GemmCall<T>& call, const T* packed) noexcept {
   const GemmKernels<T>& kernels = gemm_kernels(T{});
   // Blocks of equal height; columns are cut further when there are few blocks.
-  const std::int64_t height = ceil_div(ceil_div(call.m, ceil_div(call.m, kBlockRows)), kRowStep) * kRowStep;
+  const std::int64_t height = even_part(call.m, kBlockRows, kRowStep);
   const std::int64_t rows = ceil_div(call.m, height);
   const std::int64_t widest = std::min(kTileColumns, ceil_div(call.n, ceil_div(kTiles, rows)));
   const std::int64_t width = ceil_div(std::max(widest, kLeastColumns), kernels.panel) * kernels.panel;
@@ -163,7 +188,7 @@ void multiply_block(const GemmCall<T>& call, const T* packed) noexcept {
       tile.n = std::min(width, call.n - j);
       tile.a += i * call.a_row;
       tile.c += i * call.ldc + j;
-      copy_block(tile, block.values);
+      if (is_worth_copying(tile)) copy_block(tile, block.values);
       kernels.multiply_packed(tile, packed + j * call.k);
     }
   });
@@ -173,7 +198,7 @@ template <class T>
 void packed_gemm(const GemmCall<T>& call) noexcept {
   const GemmKernels<T>& kernels = gemm_kernels(T{});
   const std::int64_t panel = kernels.panel;
-  const std::int64_t depth = std::min(call.k, kBlockDepth);
+  const std::int64_t depth = even_part(call.k, kBlockDepth, kDepthStep);
   const std::int64_t width = std::min(ceil_div(call.n, panel) * panel, kBlockColumns);
   const Scratch<T> packed(width * depth);
   if (!packed.data()) return skinny_gemm(call);
@@ -186,7 +211,8 @@ void packed_gemm(const GemmCall<T>& call) noexcept {
       block.b += p * call.b_row + j * call.b_col;
       block.c += j;
       if (p > 0) block.beta = T{1};
-      parallel_for(block.n, 16 * panel, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t grain = ceil_div(kPackElements, block.k * kPackStep * panel) * kPackStep * panel;
+      parallel_for(block.n, grain, [&](std::int64_t begin, std::int64_t end) {
         kernels.pack(block.b + begin * block.b_col, block.b_row, block.b_col, block.k, end - begin,
                      packed.data() + begin * block.k);
       });
@@ -272,10 +298,6 @@ bool try_blas(bool trans_a, bool trans_b, const GemmCall<T>& call, std::int64_t 
 }
 
 #endif
-
-double work_of(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
-  return static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-}
 
 }  // namespace
 

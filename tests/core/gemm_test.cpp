@@ -114,6 +114,14 @@ TEST_CASE("gemm: vectors, skinny, packed and split shapes", "[gemm]") {
   }
 }
 
+TEST_CASE("gemm: rows of A that lie further apart than a page", "[gemm]") {
+  Chooser choose(7);
+  for (const bool trans_a : {false, true}) {
+    check_product<float>(choose, {trans_a, false, 1600, 300, 26, 1100}, 1.0f, 0.0f);
+    check_product<double>(choose, {trans_a, true, 1600, 300, 26, 600}, 0.5, 1.0);
+  }
+}
+
 TEST_CASE("gemm: k = 0 and alpha = 0 scale C and read nothing else", "[gemm]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> c{1, 2, nan, 3};
