@@ -53,10 +53,19 @@ TensorVec matmul_jvp(const Rule& rule, std::span<const Tensor> tangents) {
   return t;
 }
 
+bool is_column_major(const Tensor& t) { return t.strides()[t.rank() - 2] == 1 && t.strides()[t.rank() - 1] > 1; }
+
+// a b, lying in memory like `like`: the gradient of the weights W (out, in) of x W^T comes out row-major, as W is, and
+// whoever reads both (an optimizer) need not copy it.
+Tensor product_like(const Tensor& like, const Tensor& a, const Tensor& b) {
+  return is_column_major(like) ? mT(matmul(mT(b), mT(a))) : matmul(a, b);
+}
+
 TensorVec matmul_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   TensorVec grads(2);
-  if (rule.needs(0)) grads[0] = matmul(cotangents[0], mT(rule.input(1)));
-  if (rule.needs(1)) grads[1] = matmul(mT(rule.input(0)), cotangents[0]);
+  const Tensor& g = cotangents[0];
+  if (rule.needs(0)) grads[0] = product_like(rule.input(0), g, mT(rule.input(1)));
+  if (rule.needs(1)) grads[1] = product_like(rule.input(1), mT(rule.input(0)), g);
   return grads;
 }
 

@@ -52,6 +52,20 @@ TEST_CASE("matmul: a rank-2 right operand makes one product of its gradient") {
   CHECK(max_difference(r.pullback(g), matmul(mT(reshape(x, {12, 5})), reshape(g, {12, 2}))) < 1e-13);
 }
 
+TEST_CASE("matmul: gradients lie in memory as their operands do") {
+  const Tensor x = sample(90, {5, 7});
+  const Tensor w = sample(91, {3, 7});
+  const auto loss = [](const Tensors& t) { return sum(square(matmul(t[0], mT(t[1])))); };
+  for (const Tensor& left : {x, mT(clone(mT(x)))}) {
+    const Tensors g = grad(loss, Tensors{left, w});
+    CHECK(g[0].strides() == left.strides());
+    CHECK(g[1].strides() == w.strides());  // (out, in): an optimizer updates it without a copy
+    const Tensor error = matmul(left, mT(w)) * 2.0;
+    CHECK(max_difference(g[0], matmul(error, w)) < 1e-12);
+    CHECK(max_difference(g[1], matmul(mT(error), left)) < 1e-12);
+  }
+}
+
 TEST_CASE("matmul: constant left operands with equal rows are multiplied once") {
   const Tensor seeds = broadcast_to(reshape(eye(3, float64), {3, 1, 3}), {3, 100, 3});
   const Tensor w = sample(0, {3, 4});
