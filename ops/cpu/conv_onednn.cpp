@@ -242,6 +242,14 @@ std::shared_ptr<const Plan> make_plan(const Piece& piece) {
   }
 }
 
+[[noreturn]] void throw_failure(const dnnl::error& e) {
+  if (e.status == dnnl_out_of_memory)
+    throw OutOfMemoryError(fmt::format(
+        "[conv] oneDNN found no memory: {}. Give cached memory back with empty_cache(), or use smaller batches.",
+        e.what()));
+  throw Error(fmt::format("[conv] oneDNN failed: {}. Configure with -DSOLVENT_ONEDNN=OFF to do without it.", e.what()));
+}
+
 std::shared_ptr<const Plan> plan_for(const Piece& piece) {
   static std::mutex mutex;
   static std::map<decltype(piece.key()), std::shared_ptr<const Plan>> plans;
@@ -250,7 +258,10 @@ std::shared_ptr<const Plan> plan_for(const Piece& piece) {
   std::shared_ptr<const Plan> plan;
   try {
     plan = make_plan(piece);
-  } catch (const dnnl::error&) {  // oneDNN has no such primitive: an empty plan sends these sizes to the own kernels
+  } catch (const dnnl::error& e) {
+    // oneDNN has no such primitive: an empty plan sends these sizes to the own kernels, now and later. Anything else, such
+    // as a lack of memory, says nothing about the sizes.
+    if (e.status != dnnl_unimplemented && e.status != dnnl_invalid_arguments) throw_failure(e);
   }
   if (plans.size() >= kMaxPlans) plans.clear();  // a program with ever new shapes: start anew
   plans.emplace(piece.key(), plan);
@@ -315,7 +326,8 @@ struct Cut {
 
   Cut(Kind kind, const ConvShape& s) {
     const auto enough = static_cast<std::int64_t>(kPieceWork / s.work()) + 1;
-    images = {s.n, std::min(s.n, enough)};
+    // Of equal size: 32 images in 15, 15 and 2 would keep one of two threads busy half of the time.
+    images = {s.n, ceil_div(s.n, std::max<std::int64_t>(s.n / enough, 1))};
     if (kind == Kind::weight_grad) {
       const std::int64_t least = std::max(enough, ceil_div(kPartPositions, s.result()));
       const std::int64_t most = std::clamp<std::int64_t>(kPartialElements / s.weights(), 1, kMaxParts);
@@ -410,8 +422,7 @@ void for_pieces(std::int64_t count, F&& body) {
   try {
     error.rethrow();
   } catch (const dnnl::error& e) {
-    throw Error(
-        fmt::format("[conv] oneDNN failed: {}. Configure with -DSOLVENT_ONEDNN=OFF to do without it.", e.what()));
+    throw_failure(e);
   }
 }
 
