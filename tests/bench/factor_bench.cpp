@@ -23,6 +23,10 @@ void ssyevd_(const char* job, const char* uplo, const int* n, float* a, const in
              const int* lwork, int* iwork, const int* liwork, int* info);
 void sgesdd_(const char* job, const int* m, const int* n, float* a, const int* lda, float* s, float* u, const int* ldu,
              float* vt, const int* ldvt, float* work, const int* lwork, int* iwork, int* info);
+void strsm_(const char* side, const char* uplo, const char* trans, const char* diag, const int* m, const int* n,
+            const float* alpha, const float* a, const int* lda, float* b, const int* ldb);
+void sgels_(const char* trans, const int* m, const int* n, const int* columns, float* a, const int* lda, float* b,
+            const int* ldb, float* work, const int* lwork, int* info);
 }
 #endif
 
@@ -76,6 +80,17 @@ struct Lapack {
     sgesdd_("S", &n, &n, a.data(), &n, values.data(), u.data(), &n, vt.data(), &n, work.data(), &size, iwork.data(),
             &info);
   }
+  void triangular_solve() {  // X^T L^T = A^T: our L, read by columns, is the upper triangle
+    const float one = 1;
+    std::copy(a.begin(), a.end(), u.begin());
+    strsm_("R", "U", "N", "N", &n, &n, &one, a.data(), &n, u.data(), &n);
+  }
+  void lstsq() {  // the matrix is symmetric, so its columns are our rows
+    int info = 0;
+    const int size = lwork();
+    const int half = n / 2;
+    sgels_("N", &n, &half, &half, a.data(), &n, a.data() + square() / 2, &n, work.data(), &size, &info);
+  }
 
   int n;
   std::vector<float> a, u, vt, values, work;
@@ -85,12 +100,14 @@ struct Lapack {
 Peer lapack_peer(const std::string& name, const Tensor& x) {
   const int n = static_cast<int>(x.size(-1));
   const std::size_t each = static_cast<std::size_t>(n) * static_cast<std::size_t>(n);
-  void (Lapack::*call)() = name == "cholesky"  ? &Lapack::cholesky
-                           : name == "slogdet" ? &Lapack::lu
-                           : name == "qr"      ? &Lapack::qr
-                           : name == "eigh"    ? &Lapack::eigh
-                           : name == "svd"     ? &Lapack::svd
-                                               : nullptr;
+  void (Lapack::*call)() = name == "cholesky"           ? &Lapack::cholesky
+                           : name == "slogdet"          ? &Lapack::lu
+                           : name == "qr"               ? &Lapack::qr
+                           : name == "eigh"             ? &Lapack::eigh
+                           : name == "svd"              ? &Lapack::svd
+                           : name == "triangular_solve" ? &Lapack::triangular_solve
+                           : name == "lstsq"            ? &Lapack::lstsq
+                                                        : nullptr;
   if (call == nullptr) return {.name = "LAPACK", .run = {}};
   return {.name = "LAPACK", .run = [=, memory = Lapack(n)]() mutable {
             const float* from = x.data<float>();
@@ -105,6 +122,11 @@ Peer lapack_peer(const std::string&, const Tensor&) { return {.name = "LAPACK", 
 #endif
 
 Tensor compute(const std::string& name, const Tensor& x) {
+  if (name == "triangular_solve") return triangular_solve(x, x);  // with the lower triangle, n right-hand sides
+  if (name == "lstsq") {                                          // the second half of the columns by the first half
+    const std::int64_t n = x.size(-1);
+    return lstsq(slice(x, -1, 0, n / 2), slice(x, -1, n / 2, n));
+  }
   if (name == "cholesky") return cholesky(x);
   if (name == "slogdet") return slogdet(x).log_abs;
   if (name == "inverse") return inverse(x);
@@ -127,7 +149,8 @@ Row matrix_row(const std::string& name, std::int64_t batch, std::int64_t n) {
   row.peers = {lapack_peer(name, x), {.name = "libtorch", .run = torch.run}};
   if (torch.result && name != "qr") {  // q's signs are a convention
     row.error = [=] { return max_difference(compute(name, x), torch.result()); };
-    row.tolerance = name == "expm" ? 1e-3 : 1e-4 * std::max(1.0, static_cast<double>(n) / 64);
+    const bool is_loose = name == "expm" || name == "triangular_solve" || name == "lstsq";
+    row.tolerance = is_loose ? 1e-3 : 1e-4 * std::max(1.0, static_cast<double>(n) / 64);
   }
   row.rounds = n >= 256 ? 7 : 21;
   return row;
@@ -141,7 +164,8 @@ bool add_sizes(const std::string& name, std::int64_t largest) {
 
 const bool kRegistered[] = {add_sizes("cholesky", 512), add_sizes("slogdet", 512), add_sizes("inverse", 512),
                             add_sizes("qr", 512),       add_sizes("eigh", 512),    add_sizes("svd", 512),
-                            add_sizes("expm", 512),     add_sizes("phi1", 512)};
+                            add_sizes("expm", 512),     add_sizes("phi1", 512),    add_sizes("triangular_solve", 512),
+                            add_sizes("lstsq", 512)};
 
 }  // namespace
 }  // namespace solvent::bench

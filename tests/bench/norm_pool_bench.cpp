@@ -61,6 +61,12 @@ Problem softmax_problem() {
   return {[](const Tensors& v) { return Tensors{softmax(v[0])}; }, {x}, x};
 }
 
+// Off the last axis: through copies that put the axis last and back.
+Problem softmax_channels_problem() {
+  const Tensor x = random_normal({64, 64, 32, 32});
+  return {[](const Tensors& v) { return Tensors{softmax(v[0], 1)}; }, {x}, x};
+}
+
 Problem cross_entropy_problem(std::int64_t rows, std::int64_t classes) {
   std::vector<std::int64_t> labels(static_cast<std::size_t>(rows));
   for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int64_t>(i * 7919 % 1000) % classes;
@@ -109,6 +115,7 @@ const bool kRegistered[] = {
         0, 1e-4),
     add_layer("layer_norm_16384x768", "layer_norm", layer_norm_problem, 4, 1e-4),
     add_layer("softmax_16000x1000", "softmax", softmax_problem, 5, 1e-5),
+    add_layer("softmax_channels_64x64x32x32", "softmax_channels", softmax_channels_problem, 0, 1e-5),
     add_layer(
         "cross_entropy_16384x1000", "cross_entropy", [] { return cross_entropy_problem(16384, 1000); }, 3, 1e-4),
     add_layer(

@@ -108,6 +108,9 @@ Call matrices(const std::string& name, const float* a_data, std::int64_t batch, 
   if (name == "eigh") compute = [=] { return std::get<0>(at::linalg_eigh(a)); };
   if (name == "svd") compute = [=] { return std::get<1>(at::linalg_svd(a, false)); };
   if (name == "expm") compute = [=] { return at::linalg_matrix_exp(a); };
+  if (name == "triangular_solve") compute = [=] { return at::linalg_solve_triangular(a, a, false); };
+  if (name == "lstsq")
+    compute = [=] { return std::get<0>(at::linalg_lstsq(a.narrow(-1, 0, n / 2), a.narrow(-1, n / 2, n - n / 2))); };
   if (!compute) return {};
   const auto guarded = [compute] {
     const torch::NoGradGuard guard;
@@ -173,6 +176,7 @@ Call layer(const std::string& name, const float* x_data, const std::vector<std::
   if (name == "batch_norm") compute = [=] { return torch::batch_norm(x, w, b, mean, var, true, 0.1, 1e-5, false); };
   if (name == "layer_norm") compute = [=] { return torch::layer_norm(x, {features}, w, b); };
   if (name == "softmax") compute = [=] { return torch::softmax(x, -1); };
+  if (name == "softmax_channels") compute = [=] { return torch::softmax(x, 1); };
   if (name == "cross_entropy") compute = [=] { return torch::cross_entropy_loss(x, target); };
   if (name == "max_pool_2x2") compute = [=] { return torch::max_pool2d(x, {2, 2}); };
   if (name == "max_pool_stem") compute = [=] { return torch::max_pool2d(x, {3, 3}, {2, 2}, {1, 1}); };
@@ -185,7 +189,7 @@ Call layer(const std::string& name, const float* x_data, const std::vector<std::
     };
     return {[=] { forward(); }, [=] { return values(forward()); }};
   }
-  const torch::Tensor seed = affine || name == "softmax" ? x.detach() : torch::ones_like(compute().detach());
+  const torch::Tensor seed = affine || name.starts_with("softmax") ? x.detach() : torch::ones_like(compute().detach());
   auto gradients = [=] {
     std::vector<torch::Tensor> inputs = {x};
     if (affine) inputs.insert(inputs.end(), {w, b});

@@ -33,7 +33,8 @@ Call elementwise(const std::string& name, const float* x, const float* y, std::i
 Call matmul(const float* a, const float* b, std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n);
 
 /// "cholesky", "slogdet" (the logarithm), "inverse", "qr" (q), "eigh" (values), "svd" (values) or "expm" of matrices
-/// (batch, n, n); empty for other names.
+/// (batch, n, n); "triangular_solve" with the lower triangle of a for a; "lstsq" of the first half of the columns for the
+/// second half. Empty for other names.
 Call matrices(const std::string& name, const float* a, std::int64_t batch, std::int64_t n);
 
 /// A convolution of stride 1: x (n, c, h, w), filters (o, c, kh, kw).
@@ -52,9 +53,10 @@ struct GruSizes {
 Call gru(const GruSizes& sizes, const float* xs, const float* h0, const float* w_ih, const float* w_hh,
          const float* b_ih, const float* b_hh, bool backward);
 
-/// "batch_norm" (training, N C ...), "layer_norm" (last axis), "softmax", "cross_entropy" (rows, classes; labels),
-/// "max_pool_2x2", "max_pool_stem" (3x3, stride 2, padding 1), "dropout"; scales 1 and shifts 0. Backward: the forward pass
-/// and the gradients of x and parameters for the cotangent x (batch_norm, layer_norm, softmax) or ones; the result is x's.
+/// "batch_norm" (training, N C ...), "layer_norm" (last axis), "softmax" (last axis), "softmax_channels" (axis 1),
+/// "cross_entropy" (rows, classes; labels), "max_pool_2x2", "max_pool_stem" (3x3, stride 2, padding 1), "dropout"; scales 1
+/// and shifts 0. Backward: the forward pass and the gradients of x and parameters for the cotangent x (batch_norm,
+/// layer_norm, softmax) or ones; the result is x's.
 Call layer(const std::string& name, const float* x, const std::vector<std::int64_t>& shape,
            const std::vector<std::int64_t>& labels, bool backward);
 
