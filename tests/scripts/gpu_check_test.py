@@ -157,6 +157,14 @@ class RunnerTest(unittest.TestCase):
         self.assertEqual([p["status"] for p in runner.parts], ["failed (exit code 3)", "ok", "skipped"])
         self.assertEqual(runner.parts[2]["detail"], "no time left")
 
+    def test_programs_that_cannot_use_the_device_are_named(self):
+        with tempfile.TemporaryDirectory() as name, mock.patch("builtins.print"):
+            program = pathlib.Path(name) / "test_cuda"
+            program.write_text("#!/usr/bin/env bash\necho 'skipped: no CUDA device (driver too old)'\necho 'All tests passed'\n")
+            program.chmod(0o755)
+            with self.assertRaisesRegex(gpu_check.Failure, "no CUDA device .driver too old."):
+                gpu_check.run_tests(self.runner(tests=30), "tests", pathlib.Path(name), dict(os.environ), name)
+
     def test_limits_keep_the_promise(self):
         for size, minutes in (("full", 8), ("quick", 3)):
             self.assertLess(gpu_check.TOTAL[size], 60 * minutes)
