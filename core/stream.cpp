@@ -86,11 +86,13 @@ Graph graph(Graph::Function function, const Tensors& example_inputs) {
   require_gpu("graph", device);
   for (const Tensor& x : example_inputs) {
     if (x.device() != device)
-      throw DeviceError(fmt::format("[graph] got inputs on {} and {}; expected one device. Move one with to(x, device).",
-                                    to_string(device), to_string(x.device())));
+      throw DeviceError(
+          fmt::format("[graph] got inputs on {} and {}; expected one device. Move one with to(x, device).",
+                      to_string(device), to_string(x.device())));
     if (engine::is_boxed(x))
       throw AutodiffError(
-          "[graph] got an input that is being differentiated; expected plain tensors. Differentiate inside the function.");
+          "[graph] got an input that is being differentiated; expected plain tensors. Differentiate inside the "
+          "function.");
   }
   auto state = std::make_unique<Graph::State>(device, std::move(function));
   cuda::synchronize(device);  // the inputs are ready for the graph's stream
@@ -121,8 +123,8 @@ Tensors Graph::operator()(const Tensors& inputs) {
       throw ShapeError(fmt::format("[graph] got {} for input {}; expected {}. Record another graph for other shapes.",
                                    describe(inputs[i]), i, describe(s.inputs[i])));
     if (inputs[i].dtype() != s.inputs[i].dtype())
-      throw DtypeError(fmt::format("[graph] got {} for input {}; expected {}.", describe(inputs[i]), i,
-                                   describe(s.inputs[i])));
+      throw DtypeError(
+          fmt::format("[graph] got {} for input {}; expected {}.", describe(inputs[i]), i, describe(s.inputs[i])));
     if (inputs[i].device() != s.device)
       throw DeviceError(fmt::format("[graph] got input {} on {}; expected {}.", i, to_string(inputs[i].device()),
                                     to_string(s.device)));

@@ -23,8 +23,8 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/scan_glue.h"
 #if SOLVENT_WITH_CUDA
-#include "solvent/ops/cuda/scan.h"
 #include "solvent/ops/cuda/running.h"
+#include "solvent/ops/cuda/scan.h"
 #endif
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"

@@ -167,11 +167,12 @@ std::string in_mib(std::size_t bytes) { return fmt::format("{:.1f} MiB", static_
   std::size_t total_bytes = 0;
   (void)cudaMemGetInfo(&free_bytes, &total_bytes);
   throw OutOfMemoryError(fmt::format(
-      "[allocate] got a request for {} on {}: {} active, {} cached, limit {}, {} of {} free on the device; the largest live "
+      "[allocate] got a request for {} on {}: {} active, {} cached, limit {}, {} of {} free on the device; the largest "
+      "live "
       "blocks hold {}. Use smaller batches, free tensors, or raise the limit with set_memory_limit.",
-      in_mib(bytes), to_string(device), in_mib(pool.active), in_mib(pool.reserved - std::min(pool.reserved, pool.active)),
-      pool.limit == 0 ? "none" : in_mib(pool.limit), in_mib(free_bytes), in_mib(total_bytes),
-      holders.empty() ? "nothing" : holders));
+      in_mib(bytes), to_string(device), in_mib(pool.active),
+      in_mib(pool.reserved - std::min(pool.reserved, pool.active)), pool.limit == 0 ? "none" : in_mib(pool.limit),
+      in_mib(free_bytes), in_mib(total_bytes), holders.empty() ? "nothing" : holders));
 }
 
 }  // namespace

@@ -79,8 +79,9 @@ void RecordedGraph::replay(Device device) const {
 RecordedGraph record_graph(Device device, const std::function<void()>& work) {
   const cudaStream_t stream = current_stream(device);
   if (is_recording(stream))
-    throw DeviceError("[graph] got a call inside of a function that is being recorded; expected graphs side by side. "
-                      "Call the inner function itself.");
+    throw DeviceError(
+        "[graph] got a call inside of a function that is being recorded; expected graphs side by side. "
+        "Call the inner function itself.");
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin recording");
   std::exception_ptr failure;
   try {

@@ -34,12 +34,12 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 /// Where and how a kernel runs.
 struct Launch {
-  const char* name;               ///< for errors: the operation
-  Device device;                  ///< where the operands live
-  dim3 grid;                      ///< blocks
-  dim3 block = dim3(kThreads);    ///< threads of a block
-  std::size_t shared_bytes = 0;   ///< dynamic shared memory, see dynamic_shared()
-  bool barriers = false;          ///< the kernel uses __syncthreads or warp functions
+  const char* name;              ///< for errors: the operation
+  Device device;                 ///< where the operands live
+  dim3 grid;                     ///< blocks
+  dim3 block = dim3(kThreads);   ///< threads of a block
+  std::size_t shared_bytes = 0;  ///< dynamic shared memory, see dynamic_shared()
+  bool barriers = false;         ///< the kernel uses __syncthreads or warp functions
 };
 
 /// A grid-stride launch over n elements, `per_thread` of them per thread and turn: at most 16 blocks per multiprocessor.

@@ -55,8 +55,8 @@ void check(int error, const char* what) {
   if (error == cudaSuccess) return;
   const auto code = static_cast<cudaError_t>(error);
   (void)cudaGetLastError();
-  throw DeviceError(fmt::format("[cuda] could not {}: {} ({}). SOLVENT_CUDA_DEBUG=1 names the kernel that failed.", what,
-                                cudaGetErrorString(code), cudaGetErrorName(code)));
+  throw DeviceError(fmt::format("[cuda] could not {}: {} ({}). SOLVENT_CUDA_DEBUG=1 names the kernel that failed.",
+                                what, cudaGetErrorString(code), cudaGetErrorName(code)));
 }
 
 int device_count() noexcept { return devices().count; }
@@ -99,8 +99,9 @@ void copy_to_device(void* to, const void* host, std::size_t bytes, Device device
   if (bytes == 0) return;
   const cudaStream_t stream = current_stream(device);
   if (is_recording(stream))
-    throw DeviceError("[graph] the recorded function copies from the host, whose memory will be gone at the replay; make the "
-                      "tensor outside and pass it as an input.");
+    throw DeviceError(
+        "[graph] the recorded function copies from the host, whose memory will be gone at the replay; make the "
+        "tensor outside and pass it as an input.");
   check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 
@@ -125,8 +126,7 @@ void copy_between(void* to, Device to_device, const void* from, Device from_devi
   int error = cudaEventRecord(ready, source);
   const cudaStream_t target = current_stream(to_device);
   if (error == cudaSuccess) error = cudaStreamWaitEvent(target, ready, 0);
-  if (error == cudaSuccess)
-    error = cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes, target);
+  if (error == cudaSuccess) error = cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes, target);
   // The source may be freed and reused on its own stream as soon as this returns.
   if (error == cudaSuccess) error = cudaStreamSynchronize(target);
   (void)cudaEventDestroy(ready);

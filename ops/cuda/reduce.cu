@@ -27,12 +27,13 @@ struct Extremum {
 };
 
 // The largest (smallest) element, or the first NaN; the first of equal ones.
-template <class T, bool kLargest>
+template <class T>
 struct ExtremeOf {
   using Input = T;
   using State = Extremum<T>;
   struct Local {};
   static constexpr int kInputs = 1;
+  bool largest;
   T* value;
   std::int64_t* index;
   __device__ State neutral() const { return {-1, T{0}}; }
@@ -45,7 +46,7 @@ struct ExtremeOf {
     const bool b_is_nan = b.value != b.value;
     if (a_is_nan != b_is_nan) return a_is_nan ? a : b;
     if (a_is_nan || a.value == b.value) return a.index < b.index ? a : b;
-    return (kLargest ? a.value > b.value : a.value < b.value) ? a : b;
+    return (a.value > b.value) == largest ? a : b;
   }
   __device__ void store(std::int64_t result, const State& s) const {
     value[result] = s.value;
@@ -53,15 +54,14 @@ struct ExtremeOf {
   }
 };
 
-template <class T, bool kLargest>
-void extreme_typed(const Tensor& x, std::int64_t outer, std::int64_t n, std::int64_t inner, Tensor& value,
+template <class T>
+void extreme_typed(bool largest, const Tensor& x, std::int64_t outer, std::int64_t n, std::int64_t inner, Tensor& value,
                    Tensor& index) {
-  const ExtremeOf<T, kLargest> f{engine::mutable_ptr<T>(value), engine::mutable_ptr<std::int64_t>(index)};
-  reduce_middle(kLargest ? "max" : "min", x.device(), f, {engine::ptr<T>(x)}, outer, n, inner);
+  const ExtremeOf<T> f{largest, engine::mutable_ptr<T>(value), engine::mutable_ptr<std::int64_t>(index)};
+  reduce_middle(largest ? "max" : "min", x.device(), f, {engine::ptr<T>(x)}, outer, n, inner);
 }
 
-template <bool kLargest>
-TensorVec extreme_with_index(Tensor& input, const Attrs* attrs) {
+TensorVec extreme_with_index(bool largest, const Tensor& input, const Attrs* attrs) {
   const Tensor x = engine::contiguous(input);
   const Shape shape = x.shape();
   const int axis = x.rank() + static_cast<const AxisAttrs*>(attrs)->axis;
@@ -75,10 +75,10 @@ TensorVec extreme_with_index(Tensor& input, const Attrs* attrs) {
   Tensor index = engine::empty(kept, DType::int64, x.device());
   if (outer * inner > 0) {
     if (x.dtype() == DType::int64) {
-      extreme_typed<std::int64_t, kLargest>(x, outer, shape[axis], inner, value, index);
+      extreme_typed<std::int64_t>(largest, x, outer, shape[axis], inner, value, index);
     } else {
       dispatch_float(x.dtype(), "max", [&](auto tag) {
-        extreme_typed<typename decltype(tag)::type, kLargest>(x, outer, shape[axis], inner, value, index);
+        extreme_typed<typename decltype(tag)::type>(largest, x, outer, shape[axis], inner, value, index);
       });
     }
   }
@@ -171,10 +171,10 @@ struct MeanOf {
 }  // namespace
 
 TensorVec max_with_index(std::span<Tensor> inputs, const Attrs* attrs) {
-  return extreme_with_index<true>(inputs[0], attrs);
+  return extreme_with_index(true, inputs[0], attrs);
 }
 TensorVec min_with_index(std::span<Tensor> inputs, const Attrs* attrs) {
-  return extreme_with_index<false>(inputs[0], attrs);
+  return extreme_with_index(false, inputs[0], attrs);
 }
 
 TensorVec all(std::span<Tensor> inputs, const Attrs*) { return contains<false>(inputs[0]); }

@@ -110,7 +110,7 @@ TEST_CASE("cuda gru: inputs of width 0 and empty batches", "[cuda]") {
 }
 
 // Beyond 64 MiB of gates they are not kept but computed again from the states.
-TEST_CASE("cuda gru: gradients without kept gates", "[cuda]") {
+TEST_CASE("cuda gru: gradients without kept gates", "[cuda][slow]") {
   if (!has_cuda_test_device()) return;
   const Sizes s{3, 700000, 1, 2};
   const Tensors x = as(arguments(s), float32, kGpu);

@@ -33,7 +33,8 @@ Tensors moved(const Tensors& xs, Device device) {
 
 // "" or what differs: |got - expected| <= tol * max(1, |expected|), NaN equal to NaN, on the device's side of `got`.
 std::string difference(const Tensor& got, const Tensor& expected, double tolerance) {
-  if (got.defined() != expected.defined()) return got.defined() ? "defined, expected a zero" : "a zero, expected a tensor";
+  if (got.defined() != expected.defined())
+    return got.defined() ? "defined, expected a zero" : "a zero, expected a tensor";
   if (!got.defined()) return "";
   if (got.device() != cuda_test_device()) return "lives on " + to_string(got.device());
   if (got.dtype() != expected.dtype() || !(got.shape() == expected.shape()))
@@ -78,7 +79,8 @@ void for_samples(F check) {
     for (const OpCase& c : op_table()) {
       if (!is_on_cuda(c) || (dtype == float32 && !c.no_float32.empty())) continue;
       for (const Tensors& xs : c.samples(key_of(c), dtype)) {
-        if (xs.empty()) continue;  // makes its tensors on the CPU whatever the inputs; random_cuda_test.cpp compares these
+        if (xs.empty())
+          continue;  // makes its tensors on the CPU whatever the inputs; random_cuda_test.cpp compares these
         std::string shapes;
         for (const Tensor& x : xs) shapes += " " + describe(x);
         INFO(c.name << shapes);
@@ -168,7 +170,8 @@ TEST_CASE("cuda: strided inputs give the same values", "[cuda]") {
     if (!c.no_strided.empty()) return;
     Tensors strided;
     for (const Tensor& x : moved(xs, cuda_test_device())) {  // every second element of twice as much memory, shifted
-      const Tensor memory = full({2 * x.numel() + 3}, is_floating(x.dtype()) ? std::nan("") : 1.0, {x.dtype(), x.device()});
+      const Tensor memory =
+          full({2 * x.numel() + 3}, is_floating(x.dtype()) ? std::nan("") : 1.0, {x.dtype(), x.device()});
       Strides strides = contiguous_strides(x.shape());
       for (std::int64_t& s : strides) s *= 2;
       Tensor y = engine::view(memory, x.shape(), strides, 1);
@@ -190,7 +193,8 @@ TEST_CASE("cuda: two runs have the same bits", "[cuda]") {
       const Tensor b = to(second[i], cpu_device);
       dispatch_all(a.dtype(), [&](auto tag) {
         using T = typename decltype(tag)::type;
-        CHECK((a.numel() == 0 || std::memcmp(a.data<T>(), b.data<T>(), static_cast<std::size_t>(a.numel()) * sizeof(T)) == 0));
+        CHECK((a.numel() == 0 ||
+               std::memcmp(a.data<T>(), b.data<T>(), static_cast<std::size_t>(a.numel()) * sizeof(T)) == 0));
       });
     }
   });

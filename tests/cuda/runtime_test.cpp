@@ -1,8 +1,8 @@
 // Memory, copies, factories and the errors of devices that do not exist.
 
+#include "solvent/core/cuda/runtime.h"
 #include "solvent/autodiff/transforms.h"
 #include "solvent/core/allocator.h"
-#include "solvent/core/cuda/runtime.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/tensor.h"
@@ -42,7 +42,8 @@ TEST_CASE("cuda: copies of any layout", "[cuda]") {
   }
   for (const DType dtype : {float32, int64, boolean, uint8}) {
     const Tensor odd = engine::contiguous(permute(to(cast(x, dtype), kGpu), {2, 0, 1}));
-    CHECK(cast(to(odd, cpu_device), float64).to_vector<double>() == cast(permute(cast(x, dtype), {2, 0, 1}), float64).to_vector<double>());
+    CHECK(cast(to(odd, cpu_device), float64).to_vector<double>() ==
+          cast(permute(cast(x, dtype), {2, 0, 1}), float64).to_vector<double>());
   }
 }
 
@@ -58,8 +59,10 @@ TEST_CASE("cuda: to() is differentiable in both modes", "[cuda]") {
 TEST_CASE("cuda: data() names the remedy", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const Tensor x = ones({2}, {float32, kGpu});
-  CHECK_THROWS_WITH(x.data<float>(), Catch::Contains("[data]") && Catch::Contains("cuda:0") && Catch::Contains("to(x, cpu_device)"));
-  CHECK_THROWS_WITH(ones({2}, {float32, Device{DeviceType::cuda, 7}}), Catch::Contains("cuda:7") && Catch::Contains("number of CUDA devices"));
+  CHECK_THROWS_WITH(x.data<float>(),
+                    Catch::Contains("[data]") && Catch::Contains("cuda:0") && Catch::Contains("to(x, cpu_device)"));
+  CHECK_THROWS_WITH(ones({2}, {float32, Device{DeviceType::cuda, 7}}),
+                    Catch::Contains("cuda:7") && Catch::Contains("number of CUDA devices"));
   CHECK_THROWS_WITH(add(x, ones({2})), Catch::Contains("cuda:0") && Catch::Contains("to(x, device)"));
 }
 

@@ -1,7 +1,7 @@
 // Streams, events and graphs.
 
-#include "solvent/core/error.h"
 #include "solvent/core/stream.h"
+#include "solvent/core/error.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/support/catch.h"
@@ -51,8 +51,11 @@ TEST_CASE("cuda: memory of a stream that ended is used again", "[cuda]") {
 TEST_CASE("cuda: a graph computes its function for new inputs", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const Tensor w = tensor({2, -1, 0.5}, {float64, kGpu});
-  Graph step = graph([&](const Tensors& in) { return Tensors{exp(mul(in[0], w)), sum(in[0])}; },
-                     {tensor({0, 0, 0}, {float64, kGpu})});
+  Graph step = graph(
+      [&](const Tensors& in) {
+        return Tensors{exp(mul(in[0], w)), sum(in[0])};
+      },
+      {tensor({0, 0, 0}, {float64, kGpu})});
   const Tensors first = step({tensor({1, 2, 3}, {float64, kGpu})});
   const Tensors second = step({tensor({-1, 0, 1}, {float64, kGpu})});
   CHECK(first[1].item() == 6.0);

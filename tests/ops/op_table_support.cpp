@@ -1,9 +1,9 @@
 // Host arrays and sample tensors for the table of operations.
 
-#include <utility>
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "solvent/tests/ops/op_table.h"
 

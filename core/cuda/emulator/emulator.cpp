@@ -9,7 +9,9 @@
 #include <vector>
 
 #include <sys/mman.h>
+#if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
 
 #include <cuda_runtime.h>  // the emulator's, beside this file
 
@@ -25,8 +27,70 @@ thread_local uint3 blockIdx;
 thread_local dim3 blockDim;
 thread_local dim3 gridDim;
 
+// Changing stacks. swapcontext() asks the kernel for the signal mask, which takes longer than most threads between barriers;
+// here only what the calling convention wants kept is.
+#if defined(__x86_64__)
+extern "C" void solvent_emulator_switch(void** save_stack, void* to_stack);
+asm(R"(
+.text
+.hidden solvent_emulator_switch
+.globl solvent_emulator_switch
+.type solvent_emulator_switch, @function
+solvent_emulator_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size solvent_emulator_switch, . - solvent_emulator_switch
+)");
+#endif
+
 namespace solvent::cuda::emulator {
 namespace {
+
+#if defined(__x86_64__)
+
+struct Context {
+  void* stack = nullptr;
+};
+
+void prepare(Context& context, void* memory, std::size_t bytes, void (*entry)()) {
+  auto* const top = reinterpret_cast<void**>(static_cast<unsigned char*>(memory) + bytes);
+  std::fill(top - 8, top, nullptr);  // six registers, the address of entry, and where entry would return to
+  top[-2] = reinterpret_cast<void*>(entry);
+  context.stack = top - 8;
+}
+
+void change(Context& from, Context& to) { solvent_emulator_switch(&from.stack, to.stack); }
+
+#else
+
+struct Context {
+  ucontext_t context;
+};
+
+void prepare(Context& context, void* memory, std::size_t bytes, void (*entry)()) {
+  getcontext(&context.context);
+  context.context.uc_stack.ss_sp = memory;
+  context.context.uc_stack.ss_size = bytes;
+  context.context.uc_link = nullptr;
+  makecontext(&context.context, entry, 0);
+}
+
+void change(Context& from, Context& to) { swapcontext(&from.context, &to.context); }
+
+#endif
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;  // touched pages only are real
 constexpr unsigned kLanes = 32;
@@ -34,7 +98,7 @@ constexpr unsigned kLanes = 32;
 enum class State : unsigned char { running, at_block_barrier, at_exchange, ended };
 
 struct Fiber {
-  ucontext_t context;
+  Context context;
   void* stack = nullptr;
   State state = State::ended;
   uint3 index;
@@ -48,7 +112,7 @@ struct Fiber {
 // One per host thread that launches; a block's fibers are reused by the next one.
 struct Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers;
-  ucontext_t main;
+  Context main;
   Fiber* current = nullptr;
   const std::function<void()>* thread = nullptr;
   std::vector<unsigned char> shared;
@@ -76,10 +140,10 @@ void switch_to_fiber(Scheduler& s, Fiber& f) {
 #if SOLVENT_EMULATOR_ASAN
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, f.stack, kStackBytes);
-  swapcontext(&s.main, &f.context);
+  change(s.main, f.context);
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-  swapcontext(&s.main, &f.context);
+  change(s.main, f.context);
 #endif
   s.current = nullptr;
 }
@@ -88,10 +152,10 @@ void switch_to_main(Scheduler& s, Fiber& f) {
 #if SOLVENT_EMULATOR_ASAN
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, s.main_stack, s.main_stack_bytes);
-  swapcontext(&f.context, &s.main);
+  change(f.context, s.main);
   __sanitizer_finish_switch_fiber(fake, &s.main_stack, &s.main_stack_bytes);
 #else
-  swapcontext(&f.context, &s.main);
+  change(f.context, s.main);
 #endif
 }
 
@@ -112,11 +176,7 @@ void make_fiber(Scheduler& s) {
   auto f = std::make_unique<Fiber>();
   f->stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (f->stack == MAP_FAILED) throw std::bad_alloc();
-  getcontext(&f->context);
-  f->context.uc_stack.ss_sp = f->stack;
-  f->context.uc_stack.ss_size = kStackBytes;
-  f->context.uc_link = nullptr;
-  makecontext(&f->context, fiber_main, 0);
+  prepare(f->context, f->stack, kStackBytes, fiber_main);
   s.fibers.push_back(std::move(f));
 }
 
