@@ -333,6 +333,20 @@ HWY_INLINE V softplus(D d, V x) {
 
 // --- error function and normal distribution -----------------------------------------------------------------------------
 
+/// n / d to about 1 ulp, for d of moderate size. AVX-512 has reciprocals of 14 bits, of which one correction of the quotient
+/// makes 28, in a third of the time of its division.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V quotient(D, V n, V d) {
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    const V r = hn::ApproximateReciprocal(d);
+    const V q = hn::Mul(n, r);
+    return hn::MulAdd(hn::NegMulAdd(d, q, n), r, q);
+  }
+#endif
+  return hn::Div(n, d);
+}
+
 /// e^(x^2/2) Phi(-x) = e^(x^2/2) erfc(x / sqrt(2)) / 2 for x in [0, 13.3] (float) or [0, 37.7] (double), as N(x) / D(x).
 /// As powers of x all coefficients are positive: no cancellation, every factor is accurate. They are written for powers of
 /// h = -x^2/2, which the caller has: c[2k] and c[2k + 1] carry a factor (-2)^k. Maximum relative error: 2^-27.6, 2^-60.
@@ -343,7 +357,7 @@ HWY_INLINE V scaled_normal_tail(D d, V x, V h) {
                              0.016080830882334748};
     constexpr double kD[] = {
         1.0, 1.6692582670400664, -2.3889707069486263, -0.9287621910919612, 0.4009323869187211, 0.040308092504497406};
-    return hn::Div(polynomial(d, x, h, kN), polynomial(d, x, h, kD));
+    return quotient(d, polynomial(d, x, h, kN), polynomial(d, x, h, kD));
   } else {
     constexpr double kN[] = {0.5,
                              0.8270274673369274,

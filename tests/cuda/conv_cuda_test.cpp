@@ -12,6 +12,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -95,12 +96,6 @@ double distance(const Tensor& a, const Tensor& b) {
     if (!(d <= largest)) largest = d;
   }
   return largest;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const std::vector<float> x = a.to_vector<float>();
-  const std::vector<float> y = b.to_vector<float>();
-  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
 }
 
 std::string words(const Call& call, const Sizes& s) {

@@ -9,6 +9,7 @@
 #include "solvent/nn/gru.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 
 namespace solvent::testing {
@@ -49,14 +50,6 @@ double largest_error(const Tensor& got, const Tensor& expected) {
     worst = error <= worst ? worst : error;
   }
   return worst;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return dispatch_float(a.dtype(), "test", [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const std::vector<T> x = to(a, cpu_device).to_vector<T>(), y = to(b, cpu_device).to_vector<T>();
-    return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0;
-  });
 }
 
 Tensors run(const Tensors& x) {

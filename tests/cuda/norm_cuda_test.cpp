@@ -12,6 +12,7 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -25,15 +26,6 @@ double largest_deviation(const Tensor& got, const Tensor& expected) {
   REQUIRE(got.device() == kGpu);
   REQUIRE(got.shape() == expected.shape());
   return max(abs(sub(cast(to(got, cpu_device), float64), cast(expected, float64)))).item();
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = to(a, cpu_device);
-  const Tensor y = to(b, cpu_device);
-  return dispatch_all(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    return std::memcmp(x.data<T>(), y.data<T>(), static_cast<std::size_t>(x.numel()) * sizeof(T)) == 0;
-  });
 }
 
 // (N, C, S): features side by side, few and many elements, odd and even ones, one channel, one sample.

@@ -11,6 +11,7 @@
 #include "solvent/ops/pool.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -18,17 +19,6 @@ namespace solvent::testing {
 namespace {
 
 const Device kGpu = cuda_test_device();
-
-template <class T>
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const std::vector<T> x = to(a, cpu_device).to_vector<T>();
-  const std::vector<T> y = to(b, cpu_device).to_vector<T>();
-  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0;
-}
-
-bool same_floats(const Tensor& a, const Tensor& b) {
-  return a.dtype() == float32 ? same_bits<float>(a, b) : same_bits<double>(a, b);
-}
 
 struct Windows {
   Shape shape;
@@ -63,12 +53,12 @@ TEST_CASE("cuda pooling: the largest element, its index and its gradient have th
       const Tensor x = with_ties(w.shape, dtype);
       const ValueAndIndex expected = max_pool2d_with_index(x, options);
       const ValueAndIndex got = max_pool2d_with_index(to(x, kGpu), options);
-      CHECK(same_floats(got.value, expected.value));
-      CHECK(same_bits<std::int64_t>(got.index, expected.index));
+      CHECK(same_bits(got.value, expected.value));
+      CHECK(same_bits(got.index, expected.index));
       const auto f = [&](const Tensors& xs) { return Tensors{max_pool2d(xs[0], options)}; };
       const Tensor seed = normal_sample(Key(5), 1, expected.value.shape(), dtype);
       const Tensor gradient = vjp(f, Tensors{x}).pullback(Tensors{seed})[0];
-      CHECK(same_floats(vjp(f, Tensors{to(x, kGpu)}).pullback(Tensors{to(seed, kGpu)})[0], gradient));
+      CHECK(same_bits(vjp(f, Tensors{to(x, kGpu)}).pullback(Tensors{to(seed, kGpu)})[0], gradient));
     }
 }
 
@@ -84,9 +74,9 @@ TEST_CASE("cuda pooling: means and their gradients have the CPU's bits", "[cuda]
         const auto f = [&](const Tensors& xs) { return Tensors{avg_pool2d(xs[0], options)}; };
         VjpResult expected = vjp(f, Tensors{x});
         VjpResult got = vjp(f, Tensors{to(x, kGpu)});
-        CHECK(same_floats(got.values[0], expected.values[0]));
+        CHECK(same_bits(got.values[0], expected.values[0]));
         const Tensor seed = normal_sample(Key(6), 1, expected.values[0].shape(), dtype);
-        CHECK(same_floats(got.pullback(Tensors{to(seed, kGpu)})[0], expected.pullback(Tensors{seed})[0]));
+        CHECK(same_bits(got.pullback(Tensors{to(seed, kGpu)})[0], expected.pullback(Tensors{seed})[0]));
       }
 }
 
@@ -105,11 +95,11 @@ TEST_CASE("cuda pooling: contributions to one element are added in order", "[cud
     const Tensor x = normal_sample(Key(7), 0, {planes, 20, 35}, float32);
     const Tensor expected = max_unpool2d(x, index, size);
     const Tensor got = max_unpool2d(to(x, kGpu), to(index, kGpu), size);
-    CHECK(same_bits<float>(got, expected));
+    CHECK(same_bits(got, expected));
     // Three directions share the index; taking is the adjoint.
     const auto f = [&](const Tensors& xs) { return Tensors{max_unpool2d(xs[0], to(index, xs[0].device()), size)}; };
     const Tensor seed = normal_sample(Key(7), 1, expected.shape(), float32);
-    CHECK(same_bits<float>(vjp(f, Tensors{to(x, kGpu)}).pullback(Tensors{to(seed, kGpu)})[0],
+    CHECK(same_bits(vjp(f, Tensors{to(x, kGpu)}).pullback(Tensors{to(seed, kGpu)})[0],
                            vjp(f, Tensors{x}).pullback(Tensors{seed})[0]));
   }
 }

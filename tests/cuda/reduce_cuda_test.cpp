@@ -13,6 +13,7 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -47,15 +48,6 @@ Tensor shifted(const Tensor& x, std::int64_t shift) {
   Tensor y = engine::view(memory, x.shape(), contiguous_strides(x.shape()), shift);
   engine::copy_into(x, y);
   return y;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = to(a, cpu_device);
-  const Tensor y = to(b, cpu_device);
-  return dispatch_all(x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    return std::memcmp(x.data<T>(), y.data<T>(), static_cast<std::size_t>(x.numel()) * sizeof(T)) == 0;
-  });
 }
 
 struct Sum {
