@@ -98,7 +98,8 @@ std::vector<Candidate> candidates(const DemoSettings& s, const SequenceCell& cel
     all.push_back({"quasi-deer", "Newton with diagonal Jacobians", Deer{.jacobian = JacobianKind::diagonal}});
   if (wanted("deer")) {
     all.push_back({"deer", "Newton, composed operations", Deer{.fused = false}});
-    if (cell.fused_newton) all.push_back({"deer-fused", "Newton, one fused kernel", Deer{}});
+    // On a GPU Newton has no fused kernel yet: Deer{} would be the composed operations again.
+    if (cell.fused_newton && s.device == "cpu") all.push_back({"deer-fused", "Newton, one fused kernel", Deer{}});
   }
   if (wanted("shooting"))
     all.push_back(
