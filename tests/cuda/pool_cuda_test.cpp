@@ -100,7 +100,7 @@ TEST_CASE("cuda pooling: contributions to one element are added in order", "[cud
     const auto f = [&](const Tensors& xs) { return Tensors{max_unpool2d(xs[0], to(index, xs[0].device()), size)}; };
     const Tensor seed = normal_sample(Key(7), 1, expected.shape(), float32);
     CHECK(same_bits(vjp(f, Tensors{to(x, kGpu)}).pullback(Tensors{to(seed, kGpu)})[0],
-                           vjp(f, Tensors{x}).pullback(Tensors{seed})[0]));
+                    vjp(f, Tensors{x}).pullback(Tensors{seed})[0]));
   }
 }
 
