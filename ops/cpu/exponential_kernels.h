@@ -12,6 +12,24 @@ enum class MatrixFn : std::uint8_t {
   phi1,  // (e^a - 1) a^-1 = sum a^k / (k + 1)!
 };
 
+/// Coefficients of the numerators of the Pade approximants of e^x, lowest first (Higham 2005, eq. 2.5 and 2.11).
+inline constexpr double kPade5[] = {30240, 15120, 3360, 420, 30, 1};
+inline constexpr double kPade7[] = {17297280, 8648640, 1995840, 277200, 25200, 1512, 56, 1};
+inline constexpr double kPade13[] = {64764752532480000.0,
+                                     32382376266240000.0,
+                                     7771770303897600.0,
+                                     1187353796428800.0,
+                                     129060195264000.0,
+                                     10559470521600.0,
+                                     670442572800.0,
+                                     33522128640.0,
+                                     1323241920.0,
+                                     40840800.0,
+                                     960960.0,
+                                     16380.0,
+                                     182.0,
+                                     1.0};
+
 /// f(a) for a (..., n, n).
 Tensor matrix_function(MatrixFn fn, const Tensor& a);
 

@@ -24,24 +24,9 @@
 namespace solvent::cuda {
 namespace {
 
+using cpu::kPade13;
+using cpu::kPade7;
 using cpu::MatrixFn;
-
-// Coefficients of the numerators, lowest first (Higham 2005, eq. 2.5 and 2.11).
-constexpr double kPade7[] = {17297280, 8648640, 1995840, 277200, 25200, 1512, 56, 1};
-constexpr double kPade13[] = {64764752532480000.0,
-                              32382376266240000.0,
-                              7771770303897600.0,
-                              1187353796428800.0,
-                              129060195264000.0,
-                              10559470521600.0,
-                              670442572800.0,
-                              33522128640.0,
-                              1323241920.0,
-                              40840800.0,
-                              960960.0,
-                              16380.0,
-                              182.0,
-                              1.0};
 
 // As `large` of cpu/exponential_core.cpp.
 template <class T>

@@ -12,11 +12,4 @@ bool has_cuda_test_device() {
   return false;
 }
 
-const std::set<std::string>& operations_without_cuda() {
-  static const std::set<std::string> names = {
-      // ops/scan.cpp
-  };
-  return names;
-}
-
 }  // namespace solvent::testing

@@ -1,9 +1,6 @@
 #pragma once
 /// The GPU that tests use, if there is one.
 
-#include <set>
-#include <string>
-
 #include "solvent/core/device.h"
 
 namespace solvent::testing {
@@ -13,8 +10,5 @@ bool has_cuda_test_device();
 
 /// cuda:0
 inline constexpr Device cuda_test_device() { return {DeviceType::cuda, 0}; }
-
-/// Operations that still run on the CPU only.
-const std::set<std::string>& operations_without_cuda();
 
 }  // namespace solvent::testing

@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
 
 #include "solvent/core/engine/view.h"
-#include "solvent/core/error.h"
 #include "solvent/ops/all_ops.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
@@ -55,29 +53,14 @@ void check_equal(const Tensors& got, const Tensors& expected, double tolerance) 
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(difference(got[i], expected[i], tolerance) == "");
 }
 
-// Entries whose operations all have CUDA kernels.
-bool is_on_cuda(const OpCase& c) {
-  const std::span<const OpDef* const> ops = all_ops();
-  return std::all_of(c.covers.begin(), c.covers.end(), [&](const std::string& name) {
-    const auto op = std::find_if(ops.begin(), ops.end(), [&](const OpDef* o) { return o->name == name; });
-    return op == ops.end() || (*op)->cuda != nullptr;
-  });
-}
-
 double tolerance_for(const OpCase& c, DType dtype) { return dtype == float32 ? c.tolerance_f32 : c.tolerance_f64; }
-
-// True if an entry failed only because its composition meets an operation that is known to have no kernel yet.
-bool names_missing_kernel(const std::string& message) {
-  if (message.find("no kernel for cuda") == std::string::npos) return false;
-  return operations_without_cuda().contains(message.substr(1, message.find(']') - 1));
-}
 
 // Runs `check(case, inputs, tolerance)` for the samples of every entry in both floating types.
 template <class F>
 void for_samples(F check) {
   for (const DType dtype : {float64, float32})
     for (const OpCase& c : op_table()) {
-      if (!is_on_cuda(c) || (dtype == float32 && !c.no_float32.empty())) continue;
+      if (dtype == float32 && !c.no_float32.empty()) continue;
       for (const Tensors& xs : c.samples(key_of(c), dtype)) {
         if (xs.empty())
           continue;  // makes its tensors on the CPU whatever the inputs; random_cuda_test.cpp compares these
@@ -86,8 +69,6 @@ void for_samples(F check) {
         INFO(c.name << shapes);
         try {
           check(c, xs, tolerance_for(c, dtype));
-        } catch (const DeviceError& e) {
-          if (!names_missing_kernel(e.what())) FAIL_CHECK(e.what());
         } catch (const std::exception& e) {
           FAIL_CHECK(e.what());
         }
@@ -200,12 +181,10 @@ TEST_CASE("cuda: two runs have the same bits", "[cuda]") {
   });
 }
 
-// Names of the operations that have no CUDA kernel yet; the list may only become shorter.
-TEST_CASE("cuda: every operation has a kernel, apart from the listed ones", "[cuda]") {
-  const std::set<std::string> missing = operations_without_cuda();
+TEST_CASE("cuda: every operation has a kernel", "[cuda]") {
   for (const OpDef* op : all_ops()) {
     INFO(op->name);
-    CHECK((op->cuda != nullptr) == !missing.contains(std::string(op->name)));
+    CHECK(op->cuda != nullptr);
   }
 }
 

@@ -19,14 +19,6 @@ namespace {
 const Device kGpu = testing::cuda_test_device();
 using testing::has_cuda_test_device;
 
-// The methods join and cut tensors; until those operations have kernels, there is nothing to compare.
-bool can_solve() {
-  if (!has_cuda_test_device()) return false;
-  for (const char* name : {"slice", "concat", "stack", "unstack", "split", "gather", "max_with_arg", "diagonal"})
-    if (testing::operations_without_cuda().contains(name)) return false;
-  return true;
-}
-
 double largest_error(const Tensor& got, const Tensor& expected) {
   const std::vector<double> a = cast(to(got, cpu_device), float64).to_vector<double>();
   const std::vector<double> b = cast(expected, float64).to_vector<double>();
@@ -104,7 +96,7 @@ const std::vector<SequenceMethod>& methods() {
 }
 
 TEST_CASE("cuda solvers: every method of solve_sequence reaches the CPU's solution", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const SequenceCell cell = sequence_cell(nn::GruCell(2, 5, Key(3)).functions());
   for (const DType dtype : {float32, float64}) {
     const Setup on_cpu = setup(cpu_device, dtype), on_gpu = setup(kGpu, dtype);
@@ -124,7 +116,7 @@ TEST_CASE("cuda solvers: every method of solve_sequence reaches the CPU's soluti
 
 // The generic path is the fused kernel's twin.
 TEST_CASE("cuda solvers: fused shooting ends with the bits of one rollout, whatever the chunks are", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const SequenceCell cell = sequence_cell(nn::GruCell(2, 5, Key(3)).functions());
   for (const DType dtype : {float32, float64}) {
     const Setup s = setup(kGpu, dtype);
@@ -146,7 +138,7 @@ TEST_CASE("cuda solvers: fused shooting ends with the bits of one rollout, whate
 }
 
 TEST_CASE("cuda solvers: fused shooting reports its defect, and what is not finite", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const SequenceCell cell = sequence_cell(nn::GruCell(2, 5, Key(3)).functions());
   Setup s = setup(kGpu, float64);
   Options options;
@@ -167,7 +159,7 @@ TEST_CASE("cuda solvers: fused shooting reports its defect, and what is not fini
 }
 
 TEST_CASE("cuda solvers: Newton takes as many steps as on the CPU", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const SequenceCell cell = sequence_cell(nn::GruCell(2, 5, Key(3)).functions());
   const Setup on_cpu = setup(cpu_device, float64), on_gpu = setup(kGpu, float64);
   const Deer generic{.fused = false};
@@ -178,7 +170,7 @@ TEST_CASE("cuda solvers: Newton takes as many steps as on the CPU", "[cuda]") {
 }
 
 TEST_CASE("cuda solvers: implicit gradients of a sequence equal the CPU's", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const SequenceCell cell = sequence_cell(nn::GruCell(2, 5, Key(3)).functions());
   Options options;
   options.termination.atol = 1e-12;
@@ -205,7 +197,7 @@ TEST_CASE("cuda solvers: implicit gradients of a sequence equal the CPU's", "[cu
 
 // y^3 + 2 y = x per element, batched as rows.
 TEST_CASE("cuda solvers: roots and their gradients equal the CPU's", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const auto residual = [](const Tensor& y, const Tensors& theta) { return y * square(y) + 2.0 * y - theta[0]; };
   const Tensor x = normal(Key(4), {5, 3}, 0.0, 2.0, float64);
   Options options;
@@ -222,7 +214,7 @@ TEST_CASE("cuda solvers: roots and their gradients equal the CPU's", "[cuda]") {
 }
 
 TEST_CASE("cuda: dense Jacobians by seeds equal the CPU's", "[cuda]") {
-  if (!can_solve()) return;
+  if (!has_cuda_test_device()) return;
   const auto f = [](const Tensor& v) { return sin(v) * sum(square(v)); };
   const Tensor x = normal(Key(4), {7}, 0.0, 1.0, float64), moved = to(x, kGpu);
   CHECK(largest_error(jacfwd(f, moved), jacfwd(f, x)) < 1e-13);
