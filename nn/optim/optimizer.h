@@ -90,7 +90,7 @@ class SOLVENT_API Optimizer {
     std::int64_t step = 1;     ///< number of this update of this parameter, from 1
     double learning_rate = 0;  ///< of the parameter's group
     double weight_decay = 0;   ///< of the parameter's group
-    bool operator==(const StepContext&) const = default;
+    friend bool operator==(const StepContext&, const StepContext&) = default;
   };
   /// Largest number of state tensors per parameter.
   static constexpr int kMaxStates = 3;
