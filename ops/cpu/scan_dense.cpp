@@ -7,7 +7,8 @@
 // - n <= 4, a lone sequence of 4096 steps or more: lane = chunk of time, in three phases (chunk products, carry over
 //   chunks, replay). Larger matrices are not worth their n^3 products on a CPU.
 // - n > 4: one matrix-vector product per step and sequence; rows of A are reduced eight at a time by a tree of
-//   interleaved additions, A^T is a sum of columns. Several sequences are interleaved to hide the latency.
+//   interleaved additions, A^T is a sum of columns. Several sequences are interleaved to hide the latency. Few sequences
+//   are not shared out: threads take turns at tiles of time (time_pipeline.h).
 // The first two perform the same operations in the same order (one FMA chain over k from b) and the last one does not
 // look at other sequences, so a sequence has the same bits in any batch, except a long lone one.
 // Threads take groups of neighbouring sequences. Traffic: A, b read once and h written once (A twice if lone).
@@ -29,12 +30,17 @@
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/scan_kernels.h"
 #include "solvent/ops/cpu/scan_lanes-inl.h"
+#include "solvent/ops/cpu/time_pipeline.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr std::size_t kLaneLimit = 4;  // largest n of the lane kernels
+
+/// Matrices of one step that are too few bytes to be shared out among threads: tiles of time take turns instead.
+inline constexpr std::size_t kPipelineRow = 64 << 10;
+inline constexpr std::size_t kPipelineTile = 256 << 10;  ///< bytes of matrices, a part of a second-level cache
 
 /// At most 256 bits: wider lanes gain nothing where memory sets the pace, and 16 sequences make two tasks.
 template <class T>
@@ -482,22 +488,27 @@ struct Rows {
   HWY_INLINE T* at(std::size_t s, std::size_t l) const { return first + s * sequence + l * lead; }
 };
 
-/// Sequences [s0, s1) over all steps. The state is the row written one step before. `zeros` (n) starts those without h0.
-template <class T>
-void recurrence(const Scan<T>& x, std::size_t s0, std::size_t s1, const T* zeros) {
-  const std::size_t n = x.n, size = n * n, lead_stride = x.steps * x.batch * n;
+/// Steps [i0, i1) of the sequences [s0, s1); kN is n, or 0 for any. The state is the row written one step before. `zeros`
+/// (n) starts those without h0.
+template <std::size_t kN, class T>
+void steps_of_size(const Scan<T>& x, std::size_t s0, std::size_t s1, std::size_t i0, std::size_t i1, const T* zeros) {
+  const std::size_t n = kN == 0 ? x.n : kN, size = n * n, lead_stride = x.steps * x.batch * n;
   // Small matrices of the next step are fetched early: the arithmetic between them keeps too few misses in flight.
   // Larger ones are long enough for the hardware's prefetcher.
   const bool prefetch = size * sizeof(T) <= 512 && (s1 - s0) * size * sizeof(T) <= 8192;
   Rows<const T> before{zeros, 0, 0};
-  if (const T* initial = x.initial(0, s0)) before = {initial, n, x.batch * n};
-  for (std::size_t i = 0; i < x.steps; ++i) {
+  if (i0 > 0) {
+    before = {x.h + x.row(0, x.time(i0 - 1), s0), n, lead_stride};
+  } else if (const T* initial = x.initial(0, s0)) {
+    before = {initial, n, x.batch * n};
+  }
+  for (std::size_t i = i0; i < i1; ++i) {
     const std::size_t t = x.time(i), row = x.row(0, t, s0);
     const Rows<const T> b{x.b + row, n, lead_stride};
     const Rows<T> h{x.h + row, n, lead_stride};
     const bool product = i > 0 || !x.shift_a;  // else h = b: no matrix enters the first step
     const T* a = product ? x.matrix(t, s0) : nullptr;
-    const T* next = prefetch && i + 1 < x.steps ? x.matrix(x.time(i + 1), s0) : nullptr;
+    const T* next = prefetch && i + 1 < i1 ? x.matrix(x.time(i + 1), s0) : nullptr;
     for (std::size_t s = 0; s < s1 - s0; ++s) {
       if (next != nullptr) {
         for (std::size_t offset = 0; offset < size; offset += 64 / sizeof(T)) hwy::Prefetch(next + s * size + offset);
@@ -516,15 +527,39 @@ void recurrence(const Scan<T>& x, std::size_t s0, std::size_t s1, const T* zeros
   }
 }
 
+/// The same for all n: the usual small ones unrolled, since short products would wait for loop counters.
+template <class T>
+void recurrence(const Scan<T>& x, std::size_t s0, std::size_t s1, std::size_t i0, std::size_t i1, const T* zeros) {
+  if (x.n == 8) return steps_of_size<8>(x, s0, s1, i0, i1, zeros);
+  if (x.n == 16) return steps_of_size<16>(x, s0, s1, i0, i1, zeros);
+  steps_of_size<0>(x, s0, s1, i0, i1, zeros);
+}
+
+/// Reads the matrices and right-hand sides of the steps [i0, i1) of all sequences, which lie together.
+template <class T>
+void touch_steps(const Scan<T>& x, std::size_t i0, std::size_t i1) {
+  const std::size_t first = std::min(x.time(i0), x.time(i1 - 1));
+  touch_lines(x.b + x.row(0, first, 0), (i1 - i0) * x.batch * x.n);
+  const std::size_t without =
+      x.shift_a && i0 == 0 ? 1 : 0;  // the first step has no matrix; mirrored, it is the last row
+  touch_lines(x.matrix(first, 0), (i1 - i0 - without) * x.batch * x.n * x.n);
+}
+
 template <class T>
 void scan_rows(const Scan<T>& x) {
-  // Neighbouring sequences in one task hide each other's latency, and memory is read in long pieces.
-  const std::size_t group = std::clamp<std::size_t>(16384 / (x.n * x.n * sizeof(T)), 4, 1024);
   const Aligned<T> zeros = aligned<T>(x.n);
   std::memset(zeros.get(), 0, x.n * sizeof(T));
+  // Neighbouring sequences in one task hide each other's latency, and memory is read in long pieces.
+  const std::size_t row_bytes = x.batch * x.n * x.n * sizeof(T);
+  if (row_bytes <= kPipelineRow && x.lead == 1 && x.steps * row_bytes >= 8 * kPipelineTile) {
+    return time_pipeline(
+        x.steps, kPipelineTile / row_bytes, [&](std::size_t i0, std::size_t i1) { touch_steps(x, i0, i1); },
+        [&](std::size_t i0, std::size_t i1) { recurrence(x, 0, x.batch, i0, i1, zeros.get()); });
+  }
+  const std::size_t group = std::clamp<std::size_t>(16384 / (x.n * x.n * sizeof(T)), 4, 1024);
   parallel_for(static_cast<std::int64_t>(x.batch), task_grain(x, x.batch, group),
                [&](std::int64_t begin, std::int64_t end) {
-                 recurrence(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), zeros.get());
+                 recurrence(x, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), 0, x.steps, zeros.get());
                });
 }
 

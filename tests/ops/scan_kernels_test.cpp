@@ -233,7 +233,7 @@ TEST_CASE("affine_scan kernels: a long diagonal scan past the streaming limit st
 }
 
 TEST_CASE("affine_scan kernels: bits depend neither on threads nor on the batch around a sequence") {
-  for (const std::int64_t n : {1, 2, 3, 4, 7, 16, 20}) {
+  for (const std::int64_t n : {1, 2, 3, 4, 7, 8, 16, 20}) {
     for (const std::int64_t lead : {1, 2}) {
       for (const ScanShape& s : directions({.T = 30, .B = 37, .n = n, .lead = lead})) {
         check_alone<float>(s);
@@ -253,6 +253,21 @@ TEST_CASE("affine_scan kernels: bits depend neither on threads nor on the batch 
       three = p.run();
     }
     CHECK(same_bits(one, three));
+  }
+}
+
+TEST_CASE("affine_scan kernels: long scans of few sequences, whose tiles of time go from thread to thread") {
+  for (const ScanShape& shape : {ScanShape{.T = 1201, .B = 13, .n = 8}, ScanShape{.T = 555, .B = 7, .n = 16},
+                                 ScanShape{.T = 4001, .B = 3, .n = 7}, ScanShape{.T = 90000, .B = 1, .n = 5}}) {
+    const NumThreadsGuard guard(3);
+    check<float>(shape);
+    check<double>(shape);
+    for (const ScanShape& s : directions(shape)) {
+      const Problem<float> p(s);
+      const std::vector<float> three = p.run();
+      const NumThreadsGuard alone(1);
+      CHECK(same_bits(three, p.run()));
+    }
   }
 }
 
