@@ -8,6 +8,7 @@
 #include "solvent/solvers/cpu/gru_shooting.h"
 #if SOLVENT_WITH_CUDA
 #include "solvent/ops/cuda/gru.h"
+#include "solvent/solvers/cuda/gru_newton.h"
 #include "solvent/solvers/cuda/gru_shooting.h"
 #endif
 #include "solvent/solvers/sequence.h"
@@ -86,7 +87,12 @@ FusedResult gru_shooting(const Tensor& h0, const Tensor& xs, const Tensors& thet
 }
 
 FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& o) {
-  if (!fits(h0, xs, theta) || h0.size(1) > cpu::kGruNewtonMaxHidden || !(h0.device() == cpu_device)) return {};
+  if (!fits(h0, xs, theta)) return {};
+#if SOLVENT_WITH_CUDA
+  if (!(h0.device() == cpu_device))
+    return h0.size(1) > cuda::kGruNewtonMaxHidden ? FusedResult{} : cuda::gru_newton(h0, xs, theta, o);
+#endif
+  if (h0.size(1) > cpu::kGruNewtonMaxHidden) return {};
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
     return cpu::gru_newton(shape, weights, x, h, hs,
                            {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});

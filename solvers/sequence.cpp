@@ -270,18 +270,34 @@ Solution run_sequential(const SequenceCell& cell, const SequenceProblem& problem
   return s;
 }
 
+Verdict verdict_of(Status status) {
+  switch (status) {
+    case Status::converged: return Verdict::converged;
+    case Status::stalled: return Verdict::stalled;
+    case Status::diverged: return Verdict::diverged;
+    case Status::non_finite: return Verdict::non_finite;
+    case Status::max_steps: break;
+  }
+  return Verdict::max_steps;
+}
+
 Solution from_fused(FusedResult f, const Termination& termination) {
   Solution s;
   s.max_steps = termination.max_steps >= 0 ? termination.max_steps : f.max_passes;
   s.value = std::move(f.value);
   s.stats.steps = f.passes;
-  s.stats.best_step = f.passes;
+  s.stats.best_step = f.best_step >= 0 ? f.best_step : f.passes;
   s.stats.windows = f.windows;
   s.stats.f_evals = f.passes;
-  s.stats.steps_per_item.assign(f.residual.size(), f.passes);
+  s.stats.history = std::move(f.history);
+  s.stats.steps_per_item = std::move(f.steps);
+  if (s.stats.steps_per_item.empty()) s.stats.steps_per_item.assign(f.residual.size(), f.passes);
   std::vector<Verdict> verdicts;
-  for (const double q : f.ratio)
-    verdicts.push_back(!std::isfinite(q) ? Verdict::non_finite : q <= 1.0 ? Verdict::converged : Verdict::max_steps);
+  for (const Status status : f.status) verdicts.push_back(verdict_of(status));
+  if (f.status.empty()) {
+    for (const double q : f.ratio)
+      verdicts.push_back(!std::isfinite(q) ? Verdict::non_finite : q <= 1.0 ? Verdict::converged : Verdict::max_steps);
+  }
   finish(s, verdicts, f.residual);
   return s;
 }
@@ -301,8 +317,12 @@ const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const Sequence
 }
 
 FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Termination& termination) {
-  FusedOptions o{
-      .atol = tol.atol, .rtol = tol.rtol, .max_passes = std::max(termination.max_steps, 0), .chunk = window_of(method)};
+  FusedOptions o{.atol = tol.atol,
+                 .rtol = tol.rtol,
+                 .max_passes = std::max(termination.max_steps, 0),
+                 .chunk = window_of(method),
+                 .patience = termination.patience,
+                 .divergence_factor = termination.divergence_factor};
   if (const auto* shooting = std::get_if<Shooting>(&method)) {
     o.chunk = shooting->chunk;
     o.burn_in = shooting->burn_in;

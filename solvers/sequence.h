@@ -37,6 +37,13 @@ struct FusedResult {
   int passes = 0;                ///< passes or Newton steps of the slowest sequence (or window)
   int windows = 1;               ///< pieces of the sequence solved one after the other
   int max_passes = 0;            ///< limit that was in force
+  /// What a kernel with the tests of the generic path knows of each sequence; empty: status by `ratio`, `passes` steps.
+  /// @{
+  std::vector<Status> status;
+  std::vector<int> steps;
+  /// @}
+  std::vector<double> history;  ///< largest ratio after every step, or empty
+  int best_step = -1;           ///< step of the returned iterate; < 0: the last one
 };
 
 /// What a fused kernel is asked for.
@@ -46,6 +53,11 @@ struct FusedOptions {
   int max_passes = 0;         ///< 0: as many as always suffice
   std::int64_t chunk = 0;     ///< chunk or window; 0: chosen by the kernel from the sizes
   std::int64_t burn_in = -1;  ///< shooting; < 0: the kernel's default
+  /// See Termination; for kernels whose iterates may get worse.
+  /// @{
+  int patience = 0;
+  double divergence_factor = 0;
+  /// @}
 };
 
 /// A recurrent cell with whatever closed forms it has; only `step` is required. All functions own what they capture.

@@ -1,0 +1,50 @@
+#pragma once
+/// The kernels of gru_newton. Internal to solvers/cuda.
+
+#include <cstdint>
+#include <type_traits>
+
+#include "solvent/core/device.h"
+
+namespace solvent::solvers::cuda {
+
+/// Bits of a number that is not negative; they are ordered as the numbers are.
+template <class T>
+using NormBits = std::conditional_t<sizeof(T) == 4, unsigned, unsigned long long>;
+
+/// One pass over all steps: y <- y + d with d_t = J_t d_{t-1} + r_t at the old states, then r and J at the new ones, composed
+/// to one map d -> A d + v per chunk of time. Chunk c has the steps [c length, (c + 1) length) that there are.
+template <class T>
+struct NewtonWalk {
+  std::int64_t steps, batch, hidden;
+  std::int64_t length, chunks;
+  const T* xw;      ///< (steps, batch, 3 hidden): projected inputs without the bias
+  const T* w_hh;    ///< (3 hidden, hidden)
+  const T* b;       ///< (3 hidden)
+  const T* b_hn;    ///< (hidden)
+  const T* before;  ///< (batch, hidden): state before the first step
+  const T* from;    ///< (steps, batch, hidden): the old states; null: nothing to correct, the new ones are `before`
+  T* to;            ///< (steps, batch, hidden): the new states
+  const T* deltas;  ///< (chunks - 1, batch, hidden): d at the end of each chunk but the last
+  T* matrices;      ///< (chunks - 1, batch, hidden, hidden): A of each chunk but the last; 0 for the first, where d = 0
+  T* offsets;       ///< (chunks - 1, batch, hidden): v
+  NormBits<T>*
+      norms;  ///< (2, batch), zero before: largest |r| / (atol + rtol |y|), largest |r|; infinite if not finite
+  const bool* active;  ///< (batch): sequences to walk over
+  T atol, rtol;
+};
+/// hidden <= 32. @throws DeviceError
+/// @{
+void newton_walk(const NewtonWalk<float>& call, Device device);
+void newton_walk(const NewtonWalk<double>& call, Device device);
+/// @}
+
+/// Copies the marked sequences of (steps, batch, hidden). @throws DeviceError
+/// @{
+void copy_sequences(const float* from, float* to, const bool* marked, std::int64_t steps, std::int64_t batch,
+                    std::int64_t hidden, Device device);
+void copy_sequences(const double* from, double* to, const bool* marked, std::int64_t steps, std::int64_t batch,
+                    std::int64_t hidden, Device device);
+/// @}
+
+}  // namespace solvent::solvers::cuda

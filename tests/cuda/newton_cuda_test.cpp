@@ -1,0 +1,287 @@
+// The fused Newton kernels for the GRU; the generic path on the same device is their twin.
+
+#include <cmath>
+#include <limits>
+
+#include "solvent/autodiff/transforms.h"
+#include "solvent/core/rng.h"
+#include "solvent/nn/gru.h"
+#include "solvent/ops/ops.h"
+#include "solvent/solvers/sequence.h"
+#include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/same_bits.h"
+#include "solvent/tests/support/catch.h"
+
+namespace solvent::solvers {
+namespace {
+
+const Device kGpu = testing::cuda_test_device();
+using testing::has_cuda_test_device;
+
+struct Problem {
+  SequenceCell cell;
+  Tensor h0, xs;
+  Tensors theta;
+};
+
+/// `scale` multiplies the recurrent weights: far above 1 the cell expands, and Newton's method has to work for it.
+Problem problem(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype, double scale = 1.0,
+                nn::RecurrentInit init = nn::RecurrentInit::equinox) {
+  const nn::GruCell gru(2, n, Key(3), {.init = init, .dtype = dtype});
+  Problem p{sequence_cell(gru.functions()), to(normal(Key(1), {batch, n}, 0.0, 0.5, dtype), kGpu),
+            to(normal(Key(2), {steps, batch, 2}, 0.0, 1.0, dtype), kGpu), Tensors{}};
+  for (const Tensor& t : gru.theta()) p.theta.push_back(to(t, kGpu));
+  if (scale != 1.0) p.theta[1] = p.theta[1] * scale;
+  return p;
+}
+
+Solution solve(const Problem& p, Deer method, bool fused, const Options& options = {}) {
+  method.fused = fused;
+  return solve_sequence(p.cell, p.h0, p.xs, p.theta, method, options);
+}
+
+/// Certain that a kernel ran: the generic path counts linear solves, fused ones do not.
+bool ran_fused(const Solution& s) { return s.stats.linear_solves == 0; }
+
+double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item(); }
+
+/// Both paths to a tight tolerance.
+void check_case(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype,
+                nn::RecurrentInit init = nn::RecurrentInit::equinox) {
+  INFO("n " << n << " T " << steps << " B " << batch << " " << to_string(dtype));
+  const Problem p = problem(n, steps, batch, dtype, 1.0, init);
+  Options options;
+  options.termination.atol = dtype == float32 ? 3e-6 : 1e-12;
+  options.termination.rtol = 0;
+  const Solution expected = solve(p, Deer{}, false, options), got = solve(p, Deer{}, true, options);
+  REQUIRE(ran_fused(got));
+  REQUIRE(!ran_fused(expected));
+  CHECK(got.ok());
+  CHECK(got.value.device() == kGpu);
+  CHECK(largest_difference(got.value, expected.value) < (dtype == float32 ? 2e-5 : 1e-11));
+  CHECK(got.stats.steps_per_item == expected.stats.steps_per_item);
+  CHECK(got.stats.best_step == expected.stats.best_step);
+  CHECK(got.max_steps == expected.max_steps);
+  // The certificate is the defect of the states that were returned, up to the rounding of the two evaluations.
+  const double defect = max(abs(sequence_residual(p.cell, got.value, p.h0, p.xs, p.theta))).item();
+  CHECK(std::abs(got.stats.residual - defect) < (dtype == float32 ? 1e-6 : 2e-15));
+}
+
+TEST_CASE("cuda newton: states and steps are those of the generic path, whatever the sizes", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const DType dtype : {float32, float64}) {
+    for (const std::int64_t n : {1, 2, 3, 4, 5, 8, 16, 17, 32})
+      for (const std::int64_t steps : {1, 2, 31, 70}) {
+        check_case(n, steps, 1, dtype);
+        if (n != 3 && n != 17) check_case(n, steps, 3, dtype);
+      }
+  }
+}
+
+TEST_CASE("cuda newton: many chunks", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const DType dtype : {float32, float64}) {
+    for (const std::int64_t n : {1, 2, 3, 4}) check_case(n, 4097, n == 2 ? 3 : 1, dtype);
+    for (const std::int64_t n : {5, 8}) check_case(n, 1000, 3, dtype);
+  }
+  check_case(8, 4097, 1, float32);
+  check_case(16, 1000, 1, float64);
+  check_case(16, 1000, 3, float32);
+  check_case(17, 400, 1, float64);
+  check_case(32, 500, 1, float32);
+  check_case(32, 200, 3, float64);
+}
+
+// Orthogonal recurrent weights remember for longer and take more steps.
+TEST_CASE("cuda newton: weights as Flax draws them", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {2, 4, 7}) check_case(n, 500, 2, float64, nn::RecurrentInit::flax);
+}
+
+TEST_CASE("cuda newton: default tolerances, windows and strided operands", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {3, 6}) {
+    Problem p = problem(n, 200, 2, float32);
+    for (const std::int64_t window : {0, 1, 33, 150, 200, 500}) {
+      INFO("n " << n << " window " << window);
+      const Deer method{.window = window};
+      const Solution expected = solve(p, method, false), got = solve(p, method, true);
+      REQUIRE(ran_fused(got));
+      CHECK(got.stats.steps_per_item == expected.stats.steps_per_item);
+      CHECK(got.stats.windows == expected.stats.windows);
+      CHECK(got.stats.history.size() == expected.stats.history.size());
+      CHECK(got.max_steps == expected.max_steps);
+      CHECK(largest_difference(got.value, expected.value) < 1e-5);
+    }
+    const Tensor dense = solve(p, Deer{}, true).value;
+    p.xs = transpose(contiguous(transpose(p.xs, 0, 1)), 0, 1);
+    p.theta[1] = mT(contiguous(mT(p.theta[1])));
+    CHECK(testing::same_bits(solve(p, Deer{}, true).value, dense));
+  }
+}
+
+// Sequences that are done earlier leave; they have the bits they would have alone, and at every run.
+TEST_CASE("cuda newton: the same bits in any batch and at every run", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {2, 9}) {
+    Problem p = problem(n, 300, 4, float32, 2.0);
+    std::vector<double> xs = cast(p.xs, float64).to_vector<double>();
+    for (std::size_t i = 0; i < xs.size(); ++i) xs[i] *= static_cast<double>(i / 2 % 4) / 2;
+    p.xs = cast(from_vector(xs, p.xs.shape(), kGpu), float32);
+    Options options;
+    options.termination.atol = 1e-5;
+    options.termination.rtol = 0;
+    const Solution all = solve(p, Deer{}, true, options);
+    REQUIRE(ran_fused(all));
+    CHECK(all.stats.steps_per_item == solve(p, Deer{}, false, options).stats.steps_per_item);
+    CHECK(testing::same_bits(solve(p, Deer{}, true, options).value, all.value));
+    const auto [fewest, most] = std::minmax_element(all.stats.steps_per_item.begin(), all.stats.steps_per_item.end());
+    CHECK(*fewest < *most);
+    for (std::int64_t b = 0; b < 4; ++b) {
+      Problem one = p;
+      one.h0 = slice(p.h0, 0, b, b + 1);
+      one.xs = slice(p.xs, 1, b, b + 1);
+      CHECK(testing::same_bits(contiguous(slice(all.value, 1, b, b + 1)), solve(one, Deer{}, true, options).value));
+    }
+  }
+}
+
+/// Status, steps, limit and the best iterate of a solve that is cut short.
+void check_failure(const Problem& p, const Options& options, double tolerance) {
+  const Solution expected = solve(p, Deer{}, false, options), got = solve(p, Deer{}, true, options);
+  REQUIRE(ran_fused(got));
+  CHECK(got.status == expected.status);
+  CHECK(got.max_steps == expected.max_steps);
+  CHECK(got.stats.steps_per_item == expected.stats.steps_per_item);
+  CHECK(got.stats.best_step == expected.stats.best_step);
+  CHECK(got.stats.residual == Approx(expected.stats.residual).epsilon(1e-4));
+  CHECK(largest_difference(got.value, expected.value) <= tolerance);
+  REQUIRE(got.stats.history.size() == expected.stats.history.size());
+  for (std::size_t k = 0; k < got.stats.history.size(); ++k)
+    CHECK(got.stats.history[k] == Approx(expected.stats.history[k]).epsilon(1e-3));
+}
+
+TEST_CASE("cuda newton: too few steps end with the best iterate", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.on_failure = OnFailure::return_best;
+  options.termination.atol = 1e-11;
+  options.termination.rtol = 0;
+  for (const std::int64_t n : {1, 4, 8, 20})
+    for (const int limit : {1, 2, 3}) {
+      INFO("n " << n << " limit " << limit);
+      options.termination.max_steps = limit;
+      check_failure(problem(n, 150, 2, float64), options, 1e-9);
+      CHECK(solve(problem(n, 150, 2, float64), Deer{}, true, options).status == Status::max_steps);
+    }
+}
+
+// Expanding cells: residuals go up and down, so that the best iterate is none of the last two for some sequences.
+TEST_CASE("cuda newton: expanding cells, with the best iterate long ago", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.on_failure = OnFailure::return_best;
+  options.termination.rtol = 0;
+  options.termination.atol = 1e-11;
+  bool early_best = false, other_status = false;
+  for (const double scale : {6.0, 20.0})
+    for (const std::int64_t n : {2, 6})
+      for (const int limit : {3, 5, 6}) {
+        INFO("n " << n << " scale " << scale << " limit " << limit);
+        const Problem p = problem(n, 60, 3, float64, scale);
+        options.termination.max_steps = limit;
+        options.termination.divergence_factor = scale > 6 ? 1e3 : 1e6;
+        check_failure(p, options, 1e-6);
+        const Solution got = solve(p, Deer{}, true, options);
+        early_best = early_best || got.stats.best_step + 2 <= got.stats.steps;
+        other_status = other_status || got.status == Status::diverged;
+      }
+  CHECK(early_best);
+  CHECK(other_status);
+}
+
+TEST_CASE("cuda newton: stalls are told from too few steps", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.on_failure = OnFailure::return_best;
+  options.termination.patience = 1;
+  for (const std::int64_t n : {2, 6}) {
+    const Problem p = problem(n, 60, 3, float64, 6.0);
+    check_failure(p, options, 1e-6);
+    CHECK(solve(p, Deer{}, true, options).status == Status::stalled);
+  }
+}
+
+TEST_CASE("cuda newton: what is not finite is reported, for its own sequence only", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.on_failure = OnFailure::return_best;
+  for (const std::int64_t n : {1, 4, 5, 17}) {
+    INFO("n " << n);
+    Problem p = problem(n, 50, 2, float32);
+    const Tensor good = solve(p, Deer{}, true, options).value;
+    std::vector<float> xs = p.xs.to_vector<float>();
+    xs[20 * 4] = std::nanf("");  // sequence 0
+    Problem bad = p;
+    bad.xs = from_vector(xs, p.xs.shape(), kGpu);
+    const Solution got = solve(bad, Deer{}, true, options);
+    CHECK(got.status == Status::non_finite);
+    CHECK(std::isinf(got.stats.residual));
+    CHECK(got.stats.steps_per_item == solve(bad, Deer{}, false, options).stats.steps_per_item);
+    CHECK(testing::same_bits(contiguous(slice(got.value, 1, 1, 2)), contiguous(slice(good, 1, 1, 2))));
+    for (const double value : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+      bad = p;
+      bad.theta[1] = full({3 * n, n}, value, {float32, kGpu});
+      const Solution of_bad = solve(bad, Deer{}, true, options);
+      CHECK(of_bad.status == solve(bad, Deer{}, false, options).status);
+      if (std::isnan(value)) CHECK(of_bad.status == Status::non_finite);
+    }
+  }
+}
+
+TEST_CASE("cuda newton: the kernel leaves to the generic path what it does not do", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const Problem p = problem(3, 40, 2, float64);
+  const Tensor exact = solve(p, Deer{}, true).value;
+  CHECK(!ran_fused(solve(p, Deer{.damping = 0.1}, true)));
+  CHECK(!ran_fused(solve(p, Deer{.jacobian = JacobianKind::diagonal}, true)));
+  CHECK(!ran_fused(solve(problem(33, 3, 1, float32), Deer{}, true)));
+  Options warm;
+  warm.initial_guess = exact;
+  const Solution again = solve(p, Deer{}, true, warm);
+  CHECK(again.stats.steps == 0);
+  CHECK(largest_difference(again.value, exact) == 0);
+  Options step;
+  step.termination.on = Criterion::step;
+  CHECK(!ran_fused(solve(p, Deer{}, true, step)));
+}
+
+TEST_CASE("cuda newton: implicit gradients equal those through the generic path", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {1, 4, 6}) {
+    const Problem p = problem(n, 90, 2, float64);
+    Options options;
+    options.termination.atol = 1e-12;
+    options.termination.rtol = 0;
+    const auto gradients = [&](bool fused) {
+      Tensors all = {p.h0, p.xs};
+      all.insert(all.end(), p.theta.begin(), p.theta.end());
+      const auto loss = [&](const Tensors& x) -> Tensors {
+        Tensors out;
+        out.push_back(sum(square(
+            solve_sequence(p.cell, x[0], x[1], Tensors(x.begin() + 2, x.end()), Deer{.fused = fused}, options).value)));
+        return out;
+      };
+      return vjp(loss, all).pullback(Tensors{ones({}, {float64, kGpu})});
+    };
+    const Tensors expected = gradients(false), got = gradients(true);
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      INFO("n " << n << " argument " << i);
+      CHECK(largest_difference(got[i], expected[i]) < 1e-9 * (1 + max(abs(expected[i])).item()));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace solvent::solvers
