@@ -3,9 +3,11 @@
 
 #include "solvent/ops/cpu/reduce.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "solvent/core/engine/view.h"
@@ -50,6 +52,54 @@ Tensor map_rows(const char* op, Tensor& x, F kernel) {
     if (r.rows > 0) kernel(src, engine::mutable_ptr<T>(y), r.rows, r.cols);
     return y;
   });
+}
+
+// (outer, n, inner), densely in this order, with rows of n elements: a tensor whose last axis was another one in memory.
+struct Columns {
+  std::int64_t outer = 1;
+  std::int64_t n = 0;
+  std::int64_t inner = 0;
+};
+
+// Rows that lie far enough apart to be worked on as columns; n is 0 if they do not.
+Columns columns_of(const Tensor& x) {
+  constexpr std::int64_t kLeastInner = 16;  // shorter runs waste the vectors: rows are copied together instead
+  const int last = x.rank() - 1;
+  Columns c;
+  const std::int64_t inner = x.strides()[last];
+  if (x.numel() == 0 || x.shape()[last] < 2 || inner < kLeastInner) return c;
+  // The other axes by stride, from the smallest: up to `inner` they must fill it, then go on behind the rows.
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride, extent
+  for (int i = 0; i < last; ++i)
+    if (x.shape()[i] > 1) axes.emplace_back(x.strides()[i], x.shape()[i]);
+  std::sort(axes.begin(), axes.end());
+  std::int64_t expected = 1;
+  for (const auto& [stride, extent] : axes) {
+    if (expected == inner) expected *= x.shape()[last];
+    if (stride != expected) return c;
+    expected *= extent;
+  }
+  if (expected == inner) expected *= x.shape()[last];
+  if (expected != x.numel()) return c;
+  c.outer = x.numel() / (inner * x.shape()[last]);
+  c.n = x.shape()[last];
+  c.inner = inner;
+  return c;
+}
+
+// Uninitialised, lying in memory as x does.
+Tensor empty_like_columns(const Tensor& x) {
+  return engine::view(engine::empty({x.numel()}, x.dtype(), x.device()), x.shape(), x.strides(), 0);
+}
+
+template <class F>
+Tensor map_columns(const Tensor& x, F kernel) {
+  Tensor y = empty_like_columns(x);
+  dispatch_float(x.dtype(), "softmax", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    kernel(engine::ptr<T>(x), engine::mutable_ptr<T>(y));
+  });
+  return y;
 }
 
 // Position and value of the largest (sign = 1) or smallest (-1) of int64 elements.
@@ -144,10 +194,14 @@ TensorVec logsumexp_rows(std::span<Tensor> inputs, const Attrs*) {
 }
 
 TensorVec softmax_rows(std::span<Tensor> inputs, const Attrs*) {
+  if (const Columns c = columns_of(inputs[0]); c.n > 0)
+    return map_columns(inputs[0], [&](const auto* x, auto* y) { softmax_along(x, y, c.outer, c.n, c.inner); });
   return map_rows("softmax", inputs[0],
                   [](const auto* x, auto* y, std::int64_t n, std::int64_t c) { softmax(x, y, n, c); });
 }
 TensorVec log_softmax_rows(std::span<Tensor> inputs, const Attrs*) {
+  if (const Columns c = columns_of(inputs[0]); c.n > 0)
+    return map_columns(inputs[0], [&](const auto* x, auto* y) { log_softmax_along(x, y, c.outer, c.n, c.inner); });
   return map_rows("log_softmax", inputs[0],
                   [](const auto* x, auto* y, std::int64_t n, std::int64_t c) { log_softmax(x, y, n, c); });
 }
@@ -156,6 +210,12 @@ TensorVec softmax_grad_rows(std::span<Tensor> inputs, const Attrs*) {
   return dispatch_float(inputs[0].dtype(), "softmax_grad", [&](auto tag) -> Tensor {
     using T = typename decltype(tag)::type;
     const Shape shape = inputs[0].shape();
+    if (const Columns c = columns_of(inputs[0]); c.n > 0 && inputs[1].strides() == inputs[0].strides()) {
+      Tensor out = empty_like_columns(inputs[0]);
+      softmax_backward_along(engine::ptr<T>(inputs[0]), engine::ptr<T>(inputs[1]), engine::mutable_ptr<T>(out), c.outer,
+                             c.n, c.inner);
+      return out;
+    }
     const T* g = dense<T>(inputs[0]);
     const T* y = dense<T>(inputs[1]);
     Tensor out = engine::empty(shape, dtype_of<T>, inputs[0].device());

@@ -1,6 +1,7 @@
 #pragma once
 /// CPU kernels of reductions, row-wise normalisations and losses. Rows are the last axis; an operand that is not dense is
-/// copied first (one pass, small beside the exponentials).
+/// copied first (one pass, small beside the exponentials), unless its rows are columns of dense matrices: those softmax,
+/// log_softmax and softmax_grad read in place, and their result lies in memory as the operand does.
 
 #include <span>
 #include <string>

@@ -19,8 +19,8 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/cpu/row_maps-inl.h"
 #include "solvent/ops/cpu/streaming.h"
-#include "solvent/ops/cpu/vector_functions-inl.h"
 #include "solvent/ops/cpu/vector_kernels.h"
 
 #ifndef SOLVENT_OPS_CPU_ROW_KERNELS_ONCE
@@ -76,21 +76,6 @@ struct RowKernels {
 
 HWY_BEFORE_NAMESPACE();
 namespace solvent::cpu::HWY_NAMESPACE {
-
-/// Calls body(i, count) for each vector of a row: full ones with count = Lanes, a ragged end with fewer. `body` is inlined
-/// twice, so that the full vectors need no masks.
-template <class D, class Full, class Rest>
-HWY_INLINE void for_row(D d, std::size_t cols, const Full& full, const Rest& rest) {
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= cols; i += lanes) full(i);
-  if (i < cols) rest(i, cols - i);
-}
-
-template <class D>
-HWY_INLINE bool aligned(D d, const hn::TFromD<D>* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % (hn::Lanes(d) * sizeof(*p)) == 0;
-}
 
 /// Largest element of a row; NaNs may or may not be skipped (the sum of exponentials that follows catches them). Two
 /// accumulators hide the latency of the comparisons.
@@ -154,36 +139,6 @@ HWY_INLINE T exp_row(D d, const T* x, T shift, T* y, std::size_t cols) {
     }
   }
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));
-}
-
-/// y = f(x), the last pass over a row.
-template <class D, class F, class T = hn::TFromD<D>>
-HWY_INLINE void map_row(D d, const T* x, T* y, std::size_t cols, bool stream, const F& f) {
-  if (stream && aligned(d, y)) {
-    for_row(
-        d, cols, [&](std::size_t i) HWY_ATTR { hn::Stream(f(hn::LoadU(d, x + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n) HWY_ATTR { store_first(d, f(load_first(d, x + i, n)), y + i, n); });
-  } else {
-    for_row(
-        d, cols, [&](std::size_t i) HWY_ATTR { hn::StoreU(f(hn::LoadU(d, x + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n) HWY_ATTR { store_first(d, f(load_first(d, x + i, n)), y + i, n); });
-  }
-}
-
-/// y = f(a, b), the last pass over a row.
-template <class D, class F, class T = hn::TFromD<D>>
-HWY_INLINE void map_row(D d, const T* a, const T* b, T* y, std::size_t cols, bool stream, const F& f) {
-  if (stream && aligned(d, y)) {
-    for_row(
-        d, cols, [&](std::size_t i) HWY_ATTR { hn::Stream(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n)
-            HWY_ATTR { store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n); });
-  } else {
-    for_row(
-        d, cols, [&](std::size_t i) HWY_ATTR { hn::StoreU(f(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, y + i); },
-        [&](std::size_t i, std::size_t n)
-            HWY_ATTR { store_first(d, f(load_first(d, a + i, n), load_first(d, b + i, n)), y + i, n); });
-  }
 }
 
 /// Sum of f(vector at i) over a row in four accumulators; f gets (i, number of lanes) and must give 0 in lanes beyond.
@@ -257,7 +212,8 @@ void softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std::siz
     T* terms = buffered ? buffer : out;
     const T sum = exp_row<true>(d, in, row_max(d, in, cols), terms, cols);
     const auto factor = hn::Set(d, T{1} / sum);
-    map_row(d, terms, out, cols, buffered, [&](auto e) HWY_ATTR { return hn::Mul(e, factor); });
+    map_row(
+        d, out, cols, buffered, [&](auto e) HWY_ATTR { return hn::Mul(e, factor); }, terms);
   }
   if (buffered) hwy::FlushStream();
 }
@@ -281,7 +237,8 @@ void log_softmax_rows(const T* x, T* y, std::size_t begin, std::size_t end, std:
     const T largest = row_max(d, in, cols);
     const auto shift = hn::Set(d, largest);
     const auto rest = hn::Set(d, std::log(exp_row<false>(d, in, largest, static_cast<T*>(nullptr), cols)));
-    map_row(d, in, y + r * cols, cols, stream, [&](auto v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), rest); });
+    map_row(
+        d, y + r * cols, cols, stream, [&](auto v) HWY_ATTR { return hn::Sub(hn::Sub(v, shift), rest); }, in);
   }
   if (stream) hwy::FlushStream();
 }
@@ -337,8 +294,9 @@ void softmax_backward_rows(const T* g, const T* y, T* gx, std::size_t begin, std
         [&](std::size_t i, std::size_t n)
             HWY_ATTR { return hn::Mul(load_first(d, a + i, n), load_first(d, b + i, n)); });
     const auto mean = hn::Set(d, product);
-    map_row(d, a, b, gx + r * cols, cols, stream,
-            [&](auto vg, auto vy) HWY_ATTR { return hn::Mul(vy, hn::Sub(vg, mean)); });
+    map_row(
+        d, gx + r * cols, cols, stream, [&](auto vg, auto vy) HWY_ATTR { return hn::Mul(vy, hn::Sub(vg, mean)); }, a,
+        b);
   }
   if (stream) hwy::FlushStream();
 }
@@ -353,8 +311,9 @@ void log_softmax_backward_rows(const T* g, const T* y, T* gx, std::size_t begin,
         d, cols, [&](std::size_t i) HWY_ATTR { return hn::LoadU(d, a + i); },
         [&](std::size_t i, std::size_t n) HWY_ATTR { return load_first(d, a + i, n); });
     const auto sum = hn::Set(d, total);
-    map_row(d, a, y + r * cols, gx + r * cols, cols, stream,
-            [&](auto vg, auto vy) HWY_ATTR { return hn::NegMulAdd(exp_bounded_above(d, vy), sum, vg); });
+    map_row(
+        d, gx + r * cols, cols, stream,
+        [&](auto vg, auto vy) HWY_ATTR { return hn::NegMulAdd(exp_bounded_above(d, vy), sum, vg); }, a, y + r * cols);
   }
   if (stream) hwy::FlushStream();
 }
@@ -364,8 +323,9 @@ void scaled_softmax_row(const T* x, T lse, T factor, T* gx, std::size_t cols) no
   const hn::ScalableTag<T> d;
   const auto offset = hn::Set(d, lse);
   const auto scale = hn::Set(d, factor);
-  map_row(d, x, gx, cols, false,
-          [&](auto v) HWY_ATTR { return hn::Mul(HWY_NAMESPACE::exp(d, hn::Sub(v, offset)), scale); });
+  map_row(
+      d, gx, cols, false, [&](auto v) HWY_ATTR { return hn::Mul(HWY_NAMESPACE::exp(d, hn::Sub(v, offset)), scale); },
+      x);
 }
 
 template <class T>
@@ -398,28 +358,17 @@ void layer_norm_rows(const LayerNormForward<T>& p, std::size_t begin, std::size_
     const auto factor = hn::Set(d, rstd);
     const auto normalise = [&](auto v) HWY_ATTR { return hn::Mul(hn::Sub(v, centre), factor); };
     if (p.scale == nullptr && p.shift == nullptr) {
-      map_row(d, x, y, cols, p.stream, normalise);
+      map_row(d, y, cols, p.stream, normalise, x);
     } else if (p.shift == nullptr) {
-      map_row(d, x, p.scale, y, cols, p.stream, [&](auto v, auto s) HWY_ATTR { return hn::Mul(normalise(v), s); });
+      map_row(
+          d, y, cols, p.stream, [&](auto v, auto s) HWY_ATTR { return hn::Mul(normalise(v), s); }, x, p.scale);
     } else if (p.scale == nullptr) {
-      map_row(d, x, p.shift, y, cols, p.stream, [&](auto v, auto b) HWY_ATTR { return hn::Add(normalise(v), b); });
+      map_row(
+          d, y, cols, p.stream, [&](auto v, auto b) HWY_ATTR { return hn::Add(normalise(v), b); }, x, p.shift);
     } else {
-      const bool stream = p.stream && aligned(d, y);
-      for_row(
-          d, cols,
-          [&](std::size_t i) HWY_ATTR {
-            const auto v = normalise(hn::LoadU(d, x + i));
-            const auto out = hn::MulAdd(v, hn::LoadU(d, p.scale + i), hn::LoadU(d, p.shift + i));
-            if (stream) {
-              hn::Stream(out, d, y + i);
-            } else {
-              hn::StoreU(out, d, y + i);
-            }
-          },
-          [&](std::size_t i, std::size_t n) HWY_ATTR {
-            const auto v = normalise(load_first(d, x + i, n));
-            store_first(d, hn::MulAdd(v, load_first(d, p.scale + i, n), load_first(d, p.shift + i, n)), y + i, n);
-          });
+      map_row(
+          d, y, cols, p.stream, [&](auto v, auto s, auto b) HWY_ATTR { return hn::MulAdd(normalise(v), s, b); }, x,
+          p.scale, p.shift);
     }
   }
   if (p.stream) hwy::FlushStream();

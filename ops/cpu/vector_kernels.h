@@ -132,6 +132,18 @@ SOLVENT_API void softmax_backward(const T* g, const T* y, T* gx, std::int64_t ro
 template <class T>
 SOLVENT_API void log_softmax_backward(const T* g, const T* y, T* gx, std::int64_t rows, std::int64_t cols) noexcept;
 
+// The same along the middle axis of (outer, n, inner), n >= 1; y may be x. Worth more than a transposed copy when `inner` is
+// several vectors long.
+
+template <class T>
+SOLVENT_API void softmax_along(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner) noexcept;
+template <class T>
+SOLVENT_API void log_softmax_along(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner) noexcept;
+/// Cotangent of softmax from its result: y (g - sum(g y)).
+template <class T>
+SOLVENT_API void softmax_backward_along(const T* g, const T* y, T* gx, std::int64_t outer, std::int64_t n,
+                                        std::int64_t inner) noexcept;
+
 /// Cross entropy per row: loss[r] = lse[r] - x[r, label[r]] with lse = logsumexp(x[r]). `lse` may be null.
 template <class T>
 SOLVENT_API void cross_entropy(const T* x, const std::int64_t* label, std::int64_t rows, std::int64_t cols, T* loss,

@@ -115,7 +115,7 @@ const bool kRegistered[] = {
         0, 1e-4),
     add_layer("layer_norm_16384x768", "layer_norm", layer_norm_problem, 4, 1e-4),
     add_layer("softmax_16000x1000", "softmax", softmax_problem, 5, 1e-5),
-    add_layer("softmax_channels_64x64x32x32", "softmax_channels", softmax_channels_problem, 0, 1e-5),
+    add_layer("softmax_channels_64x64x32x32", "softmax_channels", softmax_channels_problem, 2, 1e-5),
     add_layer(
         "cross_entropy_16384x1000", "cross_entropy", [] { return cross_entropy_problem(16384, 1000); }, 3, 1e-4),
     add_layer(

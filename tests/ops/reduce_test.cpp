@@ -104,6 +104,26 @@ TEST_CASE("softmax: shifts cancel, rows add up to one, any axis") {
   }
 }
 
+TEST_CASE("softmax along columns: equals rows of a copy, also for results written past the caches") {
+  for (const Shape& shape : {Shape{3, 5, 4, 6}, Shape{2, 130, 41, 200}, Shape{2, 700, 1600}}) {
+    const Tensor x = 3.0 * normal(Key(7), shape);
+    const auto as_rows = [](const Tensor& t) {
+      return reshape(mT(reshape(t, {t.size(0), t.size(1), -1})), {-1, t.size(1)});
+    };
+    const auto largest_error = [&](const Tensor& got, const Tensor& want) {
+      return max(abs(as_rows(got) - want)).item();
+    };
+    CHECK(softmax(x, 1).is_contiguous());
+    CHECK(largest_error(softmax(x, 1), softmax(as_rows(x))) < 1e-6);
+    CHECK(largest_error(log_softmax(x, 1), log_softmax(as_rows(x))) < 1e-5);
+    const Tensor g = normal(Key(8), shape);
+    const auto grad_of = [](const Tensor& at, const Tensor& weights, std::int64_t axis) {
+      return grad([&](const Tensor& t) { return sum(weights * softmax(t, axis)); }, at);
+    };
+    CHECK(largest_error(grad_of(x, g, 1), grad_of(as_rows(x), as_rows(g), -1)) < 5e-6);
+  }
+}
+
 TEST_CASE("layer_norm: rows have mean 0 and variance 1; constant rows give zeros") {
   const Tensor x = reshape(sin(arange(0, 60, 1, float64)), {4, 15}) * 3.0 + 7.0;
   const Tensor y = layer_norm(x, 0.0);

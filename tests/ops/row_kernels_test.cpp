@@ -265,6 +265,46 @@ TEMPLATE_TEST_CASE("row kernels: softmax family and its cotangents", "[vector]",
   });
 }
 
+TEMPLATE_TEST_CASE("column kernels: softmax family along a middle axis", "[vector]", float, double) {
+  using T = TestType;
+  using W = Wide<T>;
+  const std::array<std::size_t, 3> sizes[] = {{1, 1, 16},   {2, 3, 17},    {3, 70, 40},
+                                              {1, 700, 70}, {2, 65, 1030}, {3, 5, 1}};
+  for_each_target([&](bool) {
+    for (const auto& [outer, n, inner] : sizes) {
+      INFO(outer << " x " << n << " x " << inner);
+      const auto transposed = [&, n = n, inner = inner](const auto& x) {  // columns to rows
+        auto rows = x;
+        for (std::size_t i = 0; i < x.size(); ++i)
+          rows[(i / (n * inner) * inner + i % inner) * n + i / inner % n] = x[i];
+        return rows;
+      };
+      const std::vector<T> x = random_vector<T>(outer * n * inner, 1, -8.0, 8.0);
+      const std::vector<T> g = random_vector<T>(x.size(), 2);
+      const std::vector<W> p = naive_softmax(transposed(x), outer * inner, n);
+      std::vector<T> y(x.size()), z(x.size());
+      softmax_along(x.data(), y.data(), length(outer), length(n), length(inner));
+      check_close(transposed(y), p, 4.0);
+      std::vector<T> in_place = x;
+      softmax_along(in_place.data(), in_place.data(), length(outer), length(n), length(inner));
+      CHECK(in_place == y);
+
+      const std::vector<T> row_g = transposed(g);
+      std::vector<W> want(x.size());
+      for (std::size_t r = 0; r < outer * inner; ++r) {
+        W product = 0;
+        for (std::size_t k = r * n; k < (r + 1) * n; ++k) product += static_cast<W>(row_g[k]) * p[k];
+        for (std::size_t k = r * n; k < (r + 1) * n; ++k) want[k] = p[k] * (row_g[k] - product);
+      }
+      softmax_backward_along(g.data(), y.data(), z.data(), length(outer), length(n), length(inner));
+      check_close(transposed(z), want, 8.0);
+      for (std::size_t i = 0; i < x.size(); ++i) want[i] = std::log(p[i]);
+      log_softmax_along(x.data(), y.data(), length(outer), length(n), length(inner));
+      check_close(transposed(y), want, 8.0);
+    }
+  });
+}
+
 TEST_CASE("row kernels: softmax of extreme rows", "[vector]") {
   const float infinity = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
