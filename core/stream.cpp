@@ -94,6 +94,10 @@ Graph graph(Graph::Function function, const Tensors& example_inputs) {
           "[graph] got an input that is being differentiated; expected plain tensors. Differentiate inside the "
           "function.");
   }
+  if (cuda::is_recording(cuda::current_stream(device)))
+    throw DeviceError(
+        "[graph] got a call inside of a function that is being recorded; expected graphs side by side. "
+        "Call the inner function itself.");
   auto state = std::make_unique<Graph::State>(device, std::move(function));
   cuda::synchronize(device);  // the inputs are ready for the graph's stream
   {
@@ -139,12 +143,7 @@ Tensors Graph::operator()(const Tensors& inputs) {
     const StreamGuard guard(s.stream);
     given.wait();
     for (std::size_t i = 0; i < inputs.size(); ++i) engine::copy_into(inputs[i], s.inputs[i]);
-    if (s.recorded.is_replayable()) {
-      s.recorded.replay(s.device);
-    } else {
-      s.outputs = s.function(s.inputs);  // the emulator has no graphs
-      for (Tensor& y : s.outputs) y = engine::contiguous(y);
-    }
+    s.recorded.replay(s.device);
     done.record();
   }
   done.wait();

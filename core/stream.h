@@ -81,6 +81,11 @@ class SOLVENT_API Event {
 /// operations. The function must do the same work at every call: it may not read values on the host, copy from the host, or
 /// depend on anything but its inputs (parameters that change are inputs).
 ///
+/// Checks of values (indices and labels out of range, singular matrices) belong to the recorded work: a replay that fails
+/// runs to its end, without the host waiting, and then the ValueError that the operation throws outside of graphs is thrown by
+/// the next call of the same thread that waits for the device (`item`, `to_vector`, `to(x, cpu_device)`, `synchronize`) or
+/// replays a graph. The results of the failed replay are wrong. Of several failures the first one is thrown.
+///
 ///     Graph step = graph([&](const Tensors& in) { return Tensors{loss(in[0], in[1])}; }, {x, y});
 ///     Tensors out = step({x2, y2});      // copies the inputs, replays, returns copies of the results
 class SOLVENT_API Graph {
@@ -88,7 +93,8 @@ class SOLVENT_API Graph {
   using Function = std::function<Tensors(const Tensors&)>;  ///< of tensors on one GPU
 
   /// Runs the recorded work on the current stream for other inputs. The results are new tensors.
-  /// @throws ShapeError, DtypeError, DeviceError if an input differs from the example's shape, dtype or device.
+  /// @throws ShapeError, DtypeError, DeviceError if an input differs from the example's shape, dtype or device; ValueError
+  /// for what a check of an earlier replay found.
   [[nodiscard]] Tensors operator()(const Tensors& inputs);
   /// Moves only: a graph owns its memory.
   /// @{
@@ -104,7 +110,8 @@ class SOLVENT_API Graph {
   std::unique_ptr<State> state_;
 };
 
-/// Runs `function` once to warm up and once to record it. @throws DeviceError if the inputs do not live on one GPU or the
+/// Runs `function` once to warm up and once to record it (`expm` and `phi1` then do 12 doublings for each matrix, and report
+/// one that needs more). @throws DeviceError if the inputs do not live on one GPU or the
 /// function does what cannot be recorded; AutodiffError if an input is being differentiated.
 [[nodiscard]] SOLVENT_API Graph graph(Graph::Function function, const Tensors& example_inputs);
 

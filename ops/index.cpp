@@ -16,6 +16,7 @@
 #include "solvent/ops/cuda/index_kernels.h"
 #endif
 #include "solvent/ops/families.h"
+#include "solvent/ops/index_check.h"
 #include "solvent/ops/rule_util.h"
 
 namespace solvent {
@@ -45,17 +46,11 @@ void check_dtype(const char* op, const Tensor& index) {
   if (index.dtype() != int64) throw_index_dtype(op, index.dtype());
 }
 
-cpu::BadIndex find_bad_index(const Tensor& index, std::int64_t size) {
-#if SOLVENT_WITH_CUDA
-  if (index.device().type == DeviceType::cuda) return cuda::find_bad_index(index, size);
-#endif
-  return cpu::find_bad_index(index, size);
-}
-
-// Reads every distinct element of `index` (axes of stride 0 once).
-void check_range(const char* op, const Tensor& index, std::int64_t size, const char* what) {
-  const cpu::BadIndex bad = find_bad_index(index, size);
-  if (bad.position >= 0) throw_index_value(op, bad.value, bad.position, size, what);
+// The index to use from here on. Reads every distinct element of `index` (axes of stride 0 once).
+Tensor check_range(const char* op, const Tensor& index, std::int64_t size, const char* what) {
+  return detail::checked_index(index, size, [op, size, what](std::int64_t value, std::int64_t position) {
+    throw_index_value(op, value, position, size, what);
+  });
 }
 
 struct GatherAttrs : AttrsBase<GatherAttrs> {
@@ -177,13 +172,20 @@ constinit const OpDef* const kIndexFamily[] = {&kGather, &kScatterAdd, &kOneHot}
 
 namespace detail {
 OpList index_ops() { return kIndexFamily; }
+
+#if SOLVENT_WITH_CUDA
+Tensor checked_on_gpu(const Tensor& index, std::int64_t size, bool make_safe,
+                      std::function<void(std::int64_t, std::int64_t)> raise) {
+  return cuda::check_index(index, size, make_safe, std::move(raise));
+}
+#endif
 }  // namespace detail
 
 Tensor gather(Tensor x, Tensor index, std::int64_t axis) {
   const int at = normalise_axis("gather", axis, x.rank());
   check_dtype("gather", index);
   const std::int64_t size = x.shape()[at];
-  check_range("gather", index, size, "the extent of x along the axis");
+  index = check_range("gather", index, size, "the extent of x along the axis");
   align_index("gather", x, index, at, false);
   const std::int64_t right = detail::from_right(at, x.rank());
   return gather_aligned(std::move(x), std::move(index), right, size);
@@ -198,7 +200,7 @@ Tensor scatter_add(Tensor x, Tensor index, std::int64_t axis, std::int64_t size)
                     to_string(x.dtype())));
   if (size < 0)
     throw ValueError(fmt::format("[scatter_add] got size {}; expected the extent of the result, at least 0.", size));
-  check_range("scatter_add", index, size, "the size given");
+  index = check_range("scatter_add", index, size, "the size given");
   align_index("scatter_add", x, index, at, true);
   const std::int64_t right = detail::from_right(at, x.rank());
   return scatter_aligned(std::move(x), std::move(index), right, size);
@@ -213,7 +215,7 @@ Tensor index_select(Tensor x, Tensor index, std::int64_t axis) {
                     "element.",
                     to_string(index.shape())));
   const std::int64_t size = x.shape()[at];
-  check_range("index_select", index, size, "the extent of x along the axis");
+  index = check_range("index_select", index, size, "the extent of x along the axis");
   Shape shape = Dims::filled(x.rank(), 1);
   shape[at] = index.shape()[0];
   index = reshape(std::move(index), shape);
@@ -229,7 +231,7 @@ Tensor embedding(Tensor weight, Tensor index) {
         fmt::format("[embedding] got a table of shape {}; expected (V, D), one row per entry. Use "
                     "index_select for other ranks.",
                     to_string(weight.shape())));
-  check_range("embedding", index, weight.shape()[0], "the number of rows of the table");
+  index = check_range("embedding", index, weight.shape()[0], "the number of rows of the table");
   Shape shape = index.shape();
   const std::int64_t width = weight.shape()[1];
   const std::int64_t rows = index.numel();
@@ -244,7 +246,7 @@ Tensor one_hot(Tensor index, std::int64_t classes, DType dtype) {
   if (!is_floating(dtype))
     throw DtypeError(fmt::format("[one_hot] got dtype {}; expected float32 or float64.", to_string(dtype)));
   if (classes < 0) throw ValueError(fmt::format("[one_hot] got {} classes; expected at least 0.", classes));
-  check_range("one_hot", index, classes, "the number of classes");
+  index = check_range("one_hot", index, classes, "the number of classes");
   OneHotAttrs attrs;
   attrs.classes = classes;
   attrs.dtype = dtype;

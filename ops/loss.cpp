@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include "solvent/autodiff/cuda_kernel.h"
-#include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/reduce.h"
 #include "solvent/ops/derivatives.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/families.h"
+#include "solvent/ops/index_check.h"
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/rules.h"
 
@@ -64,15 +64,12 @@ constinit const OpDef kCrossEntropyGrad = {.name = "cross_entropy_grad",
 constinit const OpDef* const kOps[] = {&kCrossEntropy, &kCrossEntropyGrad};
 
 void check_labels(const Tensor& labels, std::int64_t classes) {
-  if (labels.device().type != DeviceType::cpu) return;  // reading them would make the host wait: the loss becomes NaN
-  const Tensor dense = engine::contiguous(labels);
-  const auto* values = engine::ptr<std::int64_t>(dense);
-  for (std::int64_t i = 0; i < dense.numel(); ++i)
-    if (values[i] < 0 || values[i] >= classes)
-      throw ValueError(
-          fmt::format("[cross_entropy] got label {} at position {}; expected 0 <= label < {}, the last extent of "
-                      "the logits.",
-                      values[i], i, classes));
+  detail::check_index(labels, classes, [classes](std::int64_t label, std::int64_t position) {
+    throw ValueError(
+        fmt::format("[cross_entropy] got label {} at position {}; expected 0 <= label < {}, the last extent of "
+                    "the logits.",
+                    label, position, classes));
+  });
 }
 
 }  // namespace

@@ -36,4 +36,12 @@ void throw_no_convergence(const char* op, std::int64_t matrix, std::int64_t coun
                   op, matrix, count));
 }
 
+void throw_too_many_doublings(const char* op, std::int64_t matrix, std::int64_t count, std::int64_t needed,
+                              std::int64_t most) {
+  throw ValueError(fmt::format(
+      "[{}] the norm of matrix {} of {} asks for {} doublings; expected at most {}, which is what a recorded "
+      "graph does. Scale the matrix down, or make the call outside of graph().",
+      op, matrix, count, needed, most));
+}
+
 }  // namespace solvent::detail

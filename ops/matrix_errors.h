@@ -11,6 +11,9 @@ namespace solvent::detail {
 [[noreturn]] void throw_not_positive(std::int64_t matrix, std::int64_t count, std::int64_t pivot);
 [[noreturn]] void throw_zero_diagonal(std::int64_t matrix, std::int64_t count, std::int64_t pivot);
 [[noreturn]] void throw_no_convergence(const char* op, std::int64_t matrix, std::int64_t count);
+/// In a graph, which doubles `most` times.
+[[noreturn]] void throw_too_many_doublings(const char* op, std::int64_t matrix, std::int64_t count, std::int64_t needed,
+                                           std::int64_t most);
 /// @}
 
 }  // namespace solvent::detail

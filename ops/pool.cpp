@@ -9,12 +9,12 @@
 #include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
-#include "solvent/ops/cpu/index_kernels.h"
 #include "solvent/ops/cpu/pool.h"
 #if SOLVENT_WITH_CUDA
 #include "solvent/ops/cuda/pool.h"
 #endif
 #include "solvent/ops/families.h"
+#include "solvent/ops/index_check.h"
 #include "solvent/ops/rules.h"
 #include "solvent/ops/shape_ops.h"
 
@@ -264,13 +264,12 @@ Tensor max_unpool2d(Tensor x, Tensor index, Size2d size) {
   if (size.height < 1 || size.width < 1)
     throw ValueError(
         fmt::format("[max_unpool2d] got size ({}, {}); expected extents of at least 1.", size.height, size.width));
-  const Tensor on_host = index.device() == cpu_device ? index : engine::copy_to(engine::contiguous(index), cpu_device);
-  const cpu::BadIndex bad = cpu::find_bad_index(on_host, size.height * size.width);
-  if (bad.position >= 0)
+  index = detail::checked_index(index, size.height * size.width, [size](std::int64_t value, std::int64_t position) {
     throw ValueError(
         fmt::format("[max_unpool2d] got index {} at position {} (row-major); expected values in [0, {}), "
                     "positions h * {} + w in a map of size ({}, {}).",
-                    bad.value, bad.position, size.height * size.width, size.width, size.height, size.width));
+                    value, position, size.height * size.width, size.width, size.height, size.width));
+  });
   return put(std::move(x), std::move(index), size.height, size.width);
 }
 

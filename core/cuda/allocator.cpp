@@ -18,6 +18,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -68,7 +69,8 @@ struct Pool {
   std::mutex mutex;
   std::unordered_map<void*, Block> blocks;  // live and cached ones
   std::unordered_map<cudaStream_t, FreeLists> free_lists;
-  std::byte* chunk = nullptr;  // what is left of the newest chunk
+  std::unordered_set<cudaStream_t> kept;  // their cached blocks are in use by graphs
+  std::byte* chunk = nullptr;             // what is left of the newest chunk
   std::size_t chunk_left = 0;
   std::size_t reserved = 0;  // from the device
   std::size_t active = 0;
@@ -105,6 +107,7 @@ void* take_cached(Pool& pool, cudaStream_t stream, int size_class) {
 void release_cached(Pool& pool) {
   (void)cudaDeviceSynchronize();
   for (auto& [stream, lists] : pool.free_lists) {
+    if (pool.kept.contains(stream)) continue;
     for (auto& [size_class, list] : lists) {
       std::erase_if(list, [&](void* p) {
         const auto block = pool.blocks.find(p);
@@ -219,10 +222,17 @@ void deallocate(void* p, Device device) noexcept {
   pool.free_lists[block.stream][block.size_class].push_back(p);
 }
 
+void keep_memory(CUstream_st* stream, Device device) {
+  Pool& pool = pool_of(device);
+  const std::lock_guard lock(pool.mutex);
+  pool.kept.insert(stream);
+}
+
 void give_back_memory(CUstream_st* stream, Device device) noexcept {
   const cudaStream_t heir = default_stream(device);
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);
+  pool.kept.erase(stream);
   for (auto& [p, block] : pool.blocks)
     if (block.stream == stream) block.stream = heir;
   const auto found = pool.free_lists.find(stream);

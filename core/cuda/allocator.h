@@ -15,6 +15,9 @@ void reset_peak_memory(Device device) noexcept;
 void empty_cache(Device device) noexcept;
 void set_memory_limit(std::size_t bytes, Device device);
 
+/// Keeps cached blocks of a stream whose work is recorded as a graph: replays use them. Until give_back_memory.
+void keep_memory(CUstream_st* stream, Device device);
+
 /// Hands the blocks of a stream without pending work to the device's default stream.
 void give_back_memory(CUstream_st* stream, Device device) noexcept;
 

@@ -2,6 +2,9 @@
 
 #include "solvent/core/cuda/blas.h"
 
+#include <cuda_runtime.h>
+
+#include "solvent/core/cuda/runtime.h"
 #include "solvent/core/engine/gemm.h"
 
 namespace solvent::cuda {
@@ -22,13 +25,19 @@ void strided(const Gemm<T>& g) {
 
 }  // namespace
 
-void gemm(const Gemm<float>& call, Device) { strided(call); }
-void gemm(const Gemm<double>& call, Device) { strided(call); }
-void gemm_pointers(const Gemm<float>& call, const float* const* a, const float* const* b, float* const* c, Device) {
-  one_by_one(call, a, b, c);
+void gemm(const Gemm<float>& call, Device device) {
+  emulator::submit(current_stream(device), [call] { strided(call); });
 }
-void gemm_pointers(const Gemm<double>& call, const double* const* a, const double* const* b, double* const* c, Device) {
-  one_by_one(call, a, b, c);
+void gemm(const Gemm<double>& call, Device device) {
+  emulator::submit(current_stream(device), [call] { strided(call); });
+}
+void gemm_pointers(const Gemm<float>& call, const float* const* a, const float* const* b, float* const* c,
+                   Device device) {
+  emulator::submit(current_stream(device), [=] { one_by_one(call, a, b, c); });
+}
+void gemm_pointers(const Gemm<double>& call, const double* const* a, const double* const* b, double* const* c,
+                   Device device) {
+  emulator::submit(current_stream(device), [=] { one_by_one(call, a, b, c); });
 }
 
 }  // namespace solvent::cuda

@@ -3,11 +3,16 @@
 
 #include "solvent/core/cuda/graph.h"
 
+#include <algorithm>
 #include <exception>
+#include <mutex>
+#include <vector>
 
 #include <cuda_runtime.h>
+#include <fmt/format.h>
 
 #include "solvent/core/cuda/allocator.h"
+#include "solvent/core/cuda/checks.h"
 #include "solvent/core/error.h"
 
 namespace solvent::cuda {
@@ -26,7 +31,10 @@ void destroy_stream(CUstream_st* stream, Device device) noexcept {
   (void)cudaStreamDestroy(stream);
 }
 
-void synchronize(CUstream_st* stream) { check(cudaStreamSynchronize(stream), "wait for the stream"); }
+void synchronize(CUstream_st* stream) {
+  check(cudaStreamSynchronize(stream), "wait for the stream");
+  throw_found();
+}
 
 void* make_event(Device device) {
   use(device);
@@ -43,6 +51,7 @@ void wait_event(void* event, Device device) {
 }
 void synchronize_event(void* event) {
   check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "wait for an event");
+  throw_found();
 }
 double milliseconds_between(void* start, void* end) {
   float milliseconds = 0;
@@ -57,31 +66,175 @@ bool is_recording(CUstream_st* stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-#if SOLVENT_CUDA_EMULATED
+// --- checks ---------------------------------------------------------------------------------------------------------------
 
-RecordedGraph::~RecordedGraph() = default;
-void RecordedGraph::replay(Device) const {}
-RecordedGraph record_graph(Device, const std::function<void()>& work) {
-  work();
-  return {};
+// What a recorded graph keeps besides its kernels: the report of its checks (checks.h) on the device, and where replays copy
+// it; tables that the graph reads. Shared by the graph and the threads that replayed it.
+class Checks {
+ public:
+  explicit Checks(Device device) : device_(device) {}
+  ~Checks() {
+    if (copied_ != nullptr) {  // the last replay has ended then
+      (void)cudaEventSynchronize(copied_);
+      (void)cudaEventDestroy(copied_);
+    }
+    if (on_host_ != nullptr) (void)cudaFreeHost(on_host_);
+    if (report_ != nullptr) deallocate(report_, device_);
+    for (void* p : constants_) deallocate(p, device_);
+  }
+  Checks(const Checks&) = delete;
+  Checks& operator=(const Checks&) = delete;
+
+  Report add(Raise raise) {
+    if (report_ == nullptr) report_ = static_cast<std::int64_t*>(allocate_apart(kReportBytes));
+    raise_.push_back(std::move(raise));
+    return {report_, static_cast<std::int64_t>(raise_.size()) - 1};
+  }
+
+  const void* keep(const void* host, std::size_t bytes) {
+    void* const p = allocate_apart(bytes);
+    constants_.push_back(p);
+    const cudaStream_t stream = default_stream(device_);
+    check(cudaMemcpyAsync(p, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
+    check(cudaStreamSynchronize(stream), "wait for a copy to the device");
+    return p;
+  }
+
+  [[nodiscard]] bool is_empty() const noexcept { return raise_.empty() && constants_.empty(); }
+
+  // Before the first replay.
+  void prepare() {
+    if (is_empty()) return;
+    check(cudaEventCreateWithFlags(&copied_, cudaEventDisableTiming), "make an event");
+    if (raise_.empty()) return;
+    void* memory = nullptr;
+    check(cudaHostAlloc(&memory, kReportBytes, cudaHostAllocDefault), "allocate pinned memory");
+    on_host_ = static_cast<std::int64_t*>(memory);
+    on_host_[0] = -1;
+    must_reset_ = true;
+  }
+
+  void before_replay(cudaStream_t stream) {
+    if (raise_.empty()) return;
+    const std::lock_guard lock(mutex_);
+    if (must_reset_) check(cudaMemsetAsync(report_, 0xff, kReportBytes, stream), "set memory");
+    must_reset_ = false;
+  }
+
+  // True if there is something to be looked at later.
+  bool after_replay(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    if (!raise_.empty())
+      check(cudaMemcpyAsync(on_host_, report_, kReportBytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
+    check(cudaEventRecord(copied_, stream), "record an event");
+    return !raise_.empty();
+  }
+
+  [[nodiscard]] bool is_copied() const {
+    const int state = cudaEventQuery(copied_);
+    if (state != cudaSuccess) (void)cudaGetLastError();  // not ready, or an error that the next call reports as well
+    return state == cudaSuccess;
+  }
+
+  // The report is that of the first failure; replays that came after it are not told apart.
+  void throw_failure() {
+    std::int64_t found[3];
+    {
+      const std::lock_guard lock(mutex_);
+      std::copy_n(on_host_, 3, found);
+      if (found[0] < 0) return;
+      on_host_[0] = -1;
+      must_reset_ = true;
+    }
+    try {
+      raise_[static_cast<std::size_t>(found[0])](found[2], found[1]);
+    } catch (const ValueError& e) {
+      throw ValueError(
+          fmt::format("{} Found when a graph was replayed; the results of that replay are wrong.", e.what()));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kReportBytes = 3 * sizeof(std::int64_t);
+
+  // Not from the recorded stream's memory: the recorded kernels may write there, in what was free for them before.
+  void* allocate_apart(std::size_t bytes) const {
+    CUstream_st* const before = set_current_stream(device_, default_stream(device_));
+    void* p = nullptr;
+    try {
+      p = allocate(bytes, device_);
+    } catch (...) {
+      set_current_stream(device_, before);
+      throw;
+    }
+    set_current_stream(device_, before);
+    return p;
+  }
+
+  Device device_;
+  std::int64_t* report_ = nullptr;
+  std::int64_t* on_host_ = nullptr;
+  cudaEvent_t copied_ = nullptr;
+  bool must_reset_ = false;
+  std::mutex mutex_;  // threads that replayed the graph look at it
+  std::vector<Raise> raise_;
+  std::vector<void*> constants_;
+};
+
+namespace {
+
+thread_local Checks* t_recording = nullptr;
+
+// Of graphs that this thread replayed and has not looked at since, oldest first.
+thread_local std::vector<std::shared_ptr<Checks>> t_replayed;
+
+Checks& checks_of_recording() {
+  if (t_recording == nullptr)
+    throw DeviceError(
+        "[graph] the stream is recorded by other code than graph(); expected checks of values outside of it.");
+  return *t_recording;
 }
 
-#else
+}  // namespace
+
+Report recorded_check(Device, Raise raise) { return checks_of_recording().add(std::move(raise)); }
+
+const void* keep_constant(const void* host, std::size_t bytes, Device) {
+  return checks_of_recording().keep(host, bytes);
+}
+
+void throw_found() {
+  for (std::size_t i = 0; i < t_replayed.size();) {
+    if (!t_replayed[i]->is_copied()) {
+      ++i;
+      continue;
+    }
+    const std::shared_ptr<Checks> checks = std::move(t_replayed[i]);
+    t_replayed.erase(t_replayed.begin() + static_cast<std::ptrdiff_t>(i));
+    checks->throw_failure();
+  }
+}
+
+// --- graphs -----------------------------------------------------------------------------------------------------------------
 
 RecordedGraph::~RecordedGraph() {
   if (executable_ != nullptr) (void)cudaGraphExecDestroy(executable_);
 }
 
 void RecordedGraph::replay(Device device) const {
-  check(cudaGraphLaunch(executable_, current_stream(device)), "replay a graph");
+  const cudaStream_t stream = current_stream(device);
+  throw_found();
+  if (checks_) checks_->before_replay(stream);
+  check(cudaGraphLaunch(executable_, stream), "replay a graph");
+  if (checks_ && checks_->after_replay(stream) &&
+      std::find(t_replayed.begin(), t_replayed.end(), checks_) == t_replayed.end())
+    t_replayed.push_back(checks_);
 }
 
-RecordedGraph record_graph(Device device, const std::function<void()>& work) {
-  const cudaStream_t stream = current_stream(device);
-  if (is_recording(stream))
-    throw DeviceError(
-        "[graph] got a call inside of a function that is being recorded; expected graphs side by side. "
-        "Call the inner function itself.");
+namespace {
+
+// The recorded work, or null after an error, which is thrown.
+cudaGraph_t capture(cudaStream_t stream, const std::function<void()>& work) {
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin recording");
   std::exception_ptr failure;
   try {
@@ -96,14 +249,32 @@ RecordedGraph record_graph(Device device, const std::function<void()>& work) {
     (void)cudaGetLastError();
     std::rethrow_exception(failure);
   }
-  check(error, "record the function; it may not read values on the host");
+  check(error, "record the function");
+  return recorded;
+}
+
+}  // namespace
+
+RecordedGraph record_graph(Device device, const std::function<void()>& work) {
+  const cudaStream_t stream = current_stream(device);
+  keep_memory(stream, device);
+  auto checks = std::make_shared<Checks>(device);
+  t_recording = checks.get();
+  cudaGraph_t recorded = nullptr;
+  try {
+    recorded = capture(stream, work);
+  } catch (...) {
+    t_recording = nullptr;
+    throw;
+  }
+  t_recording = nullptr;
   cudaGraphExec_t executable = nullptr;
   const int made = cudaGraphInstantiate(&executable, recorded, 0);
   (void)cudaGraphDestroy(recorded);
   check(made, "make the recorded graph executable");
-  return RecordedGraph(executable);
+  RecordedGraph graph(executable, checks->is_empty() ? nullptr : checks);
+  checks->prepare();
+  return graph;
 }
-
-#endif
 
 }  // namespace solvent::cuda

@@ -86,7 +86,7 @@ __device__ T* dynamic_shared() {
 inline void check_launch(const Launch& launch) {
   const int error = static_cast<int>(cudaGetLastError());
   if (error != 0) check(error, (std::string("launch the kernel of ") + launch.name).c_str());
-  if (is_debugging())
+  if (is_debugging() && !is_recording(current_stream(launch.device)))
     check(static_cast<int>(cudaStreamSynchronize(current_stream(launch.device))),
           (std::string("run the kernel of ") + launch.name).c_str());
 }
@@ -98,8 +98,9 @@ void launch(const Launch& launch, void (*kernel)(Parameters...), Arguments&&... 
   std::tuple<Parameters...> values(static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   const cudaStream_t stream = current_stream(launch.device);
 #if SOLVENT_CUDA_EMULATED
-  (void)stream;
-  emulator::run(launch.grid, launch.block, launch.shared_bytes, launch.barriers, [&] { std::apply(kernel, values); });
+  emulator::submit(stream, [launch, kernel, values] {
+    emulator::run(launch.grid, launch.block, launch.shared_bytes, launch.barriers, [&] { std::apply(kernel, values); });
+  });
 #else
   if (launch.shared_bytes > (std::size_t{48} << 10))
     check(static_cast<int>(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
+#include "solvent/core/cuda/checks.h"
 #include "solvent/core/cuda/graph.h"
 #include "solvent/core/error.h"
 
@@ -105,11 +106,22 @@ void copy_to_device(void* to, const void* host, std::size_t bytes, Device device
   check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 
+void copy_constant_to_device(void* to, const void* host, std::size_t bytes, Device device) {
+  if (bytes == 0) return;
+  if (!is_recording(current_stream(device))) return copy_to_device(to, host, bytes, device);
+  copy_on_device(to, keep_constant(host, bytes, device), bytes, device);
+}
+
 void copy_to_host(void* host, const void* from, std::size_t bytes, Device device) {
   if (bytes == 0) return;
   const cudaStream_t stream = current_stream(device);
+  if (is_recording(stream))
+    throw DeviceError(
+        "[graph] the recorded function reads values on the host, which a replay cannot wait for; return the tensor and "
+        "read it after the replay.");
   check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
   check(cudaStreamSynchronize(stream), "wait for a copy to the host");
+  throw_found();
 }
 
 void copy_on_device(void* to, const void* from, std::size_t bytes, Device device) {
@@ -138,7 +150,7 @@ void set_bytes(void* to, int value, std::size_t bytes, Device device) {
   check(cudaMemsetAsync(to, value, bytes, current_stream(device)), "set memory");
 }
 
-void synchronize(Device device) { check(cudaStreamSynchronize(current_stream(device)), "wait for the stream"); }
+void synchronize(Device device) { synchronize(current_stream(device)); }
 
 bool is_debugging() noexcept {
   static const bool wanted = [] {

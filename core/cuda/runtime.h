@@ -29,12 +29,18 @@ SOLVENT_API CUstream_st* set_current_stream(Device device, CUstream_st* stream);
 /// The library's own stream of the device.
 SOLVENT_API CUstream_st* default_stream(Device device);
 
+/// True while the stream is being recorded into a graph: the host may not wait for it.
+SOLVENT_API bool is_recording(CUstream_st* stream);
+
 /// Number of streaming multiprocessors.
 SOLVENT_API int multiprocessors(Device device);
 
 /// Copies of `bytes` bytes, in stream order. The host's buffer may be reused after copy_to_device; copy_to_host waits.
+/// copy_constant_to_device is for tables that depend on shapes and attributes only: a graph that is being recorded keeps them,
+/// where copy_to_device throws DeviceError, because a replay should not get the values of the recording.
 /// @{
 SOLVENT_API void copy_to_device(void* to, const void* host, std::size_t bytes, Device device);
+SOLVENT_API void copy_constant_to_device(void* to, const void* host, std::size_t bytes, Device device);
 SOLVENT_API void copy_to_host(void* host, const void* from, std::size_t bytes, Device device);
 SOLVENT_API void copy_on_device(void* to, const void* from, std::size_t bytes, Device device);
 SOLVENT_API void copy_between(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes);

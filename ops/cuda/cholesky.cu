@@ -209,8 +209,8 @@ TensorVec cholesky(std::span<Tensor> inputs, const Attrs*) {
     where.shared_bytes = bytes;
     launch(where, shared_kernel<T>, call);
   });
-  const Failure failure = first_failure(state, count, 1);
-  if (failure.matrix >= 0) detail::throw_not_positive(failure.matrix, count, failure.pivot);
+  check_states(state, count, 1,
+               [count](std::int64_t pivot, std::int64_t matrix) { detail::throw_not_positive(matrix, count, pivot); });
   return factor;
 }
 

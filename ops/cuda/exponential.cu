@@ -16,10 +16,12 @@
 #include <limits>
 #include <vector>
 
+#include "solvent/core/cuda/checks.h"
 #include "solvent/core/cuda/launch.h"
 #include "solvent/core/cuda/runtime.h"
 #include "solvent/ops/cuda/linalg.h"
 #include "solvent/ops/cuda/matrix_block.h"
+#include "solvent/ops/matrix_errors.h"
 
 namespace solvent::cuda {
 namespace {
@@ -324,6 +326,34 @@ Jet doubled(const Batch<T>& batch, MatrixFn fn, const Jet& x, Jet r, const Tenso
   return r;
 }
 
+// A graph doubles so many times, whatever its inputs: enough for norms up to 4096 theta, where e^x of most matrices is beyond
+// the range of float64. The others keep their result in the last doublings, so the bits are those of a call outside of graphs.
+constexpr std::int64_t kRecordedDoublings = 12;
+
+// state[m] becomes -1, or the number of halvings where it is beyond what a graph does.
+__global__ void too_many_kernel(const std::int64_t* halvings, std::int64_t count, std::int64_t* state) {
+  for (std::int64_t m = global_thread(); m < count; m += grid_threads())
+    state[m] = halvings[m] > kRecordedDoublings ? halvings[m] : -1;
+}
+
+// How often to double: the most of the batch, for which the host waits, or all that a graph does.
+std::int64_t doublings_for(const Tensor& halvings, MatrixFn fn) {
+  const Device device = halvings.device();
+  const std::int64_t count = halvings.numel();
+  const auto* const each = engine::ptr<std::int64_t>(halvings);
+  if (!is_recording(current_stream(device))) {
+    std::vector<std::int64_t> on_host(static_cast<std::size_t>(count));
+    copy_to_host(on_host.data(), each, on_host.size() * sizeof(std::int64_t), device);
+    return std::max<std::int64_t>(*std::max_element(on_host.begin(), on_host.end()), 0);
+  }
+  Tensor state = engine::empty({count}, DType::int64, device);
+  launch(over_elements("expm", count, device), too_many_kernel, each, count, engine::mutable_ptr<std::int64_t>(state));
+  check_states(state, count, 1, [fn, count](std::int64_t needed, std::int64_t matrix) {
+    detail::throw_too_many_doublings(fn == MatrixFn::exp ? "expm" : "phi1", matrix, count, needed, kRecordedDoublings);
+  });
+  return kRecordedDoublings;
+}
+
 // f of matrices in p.x, whose memory is scaled in place.
 template <class T>
 Jet evaluate(const Batch<T>& batch, MatrixFn fn, std::int64_t n, std::int64_t count, double theta, Powers p) {
@@ -349,9 +379,7 @@ Jet evaluate(const Batch<T>& batch, MatrixFn fn, std::int64_t n, std::int64_t co
   } else {
     engine::copy_into(most, halvings);
   }
-  std::vector<std::int64_t> on_host(static_cast<std::size_t>(count));
-  copy_to_host(on_host.data(), engine::ptr<std::int64_t>(halvings), on_host.size() * sizeof(std::int64_t), device);
-  const std::int64_t doublings = std::max<std::int64_t>(*std::max_element(on_host.begin(), on_host.end()), 0);
+  const std::int64_t doublings = doublings_for(halvings, fn);
   Jet* const scaled[] = {&p.x, &p.x2, &p.x4, &p.x6};
   for (int i = 0; i < 4; ++i) batch.scale(most, &halvings, i == 0 ? 1 : 2 * i, *scaled[i]);
   Jet odd;

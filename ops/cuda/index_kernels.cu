@@ -4,10 +4,9 @@
 #include "solvent/ops/cuda/index_kernels.h"
 
 #include <cstdint>
+#include <utility>
 
-#include "solvent/core/cuda/graph.h"
 #include "solvent/core/cuda/launch.h"
-#include "solvent/core/error.h"
 #include "solvent/ops/cuda/moving.h"
 
 namespace solvent::cuda {
@@ -27,6 +26,34 @@ __global__ void check_kernel(const Int* index, StridedIndex<1> where, std::int64
     atomicMin(first, static_cast<unsigned long long>(i));
     return;  // the thread's later positions are larger
   }
+}
+
+// The same, with a copy of the indices that has 0 in place of those outside.
+__global__ void check_copy_kernel(const Int* index, StridedIndex<1> where, std::int64_t n, std::uint64_t bound,
+                                  unsigned long long* first, Int* safe) {
+  bool is_first = true;
+  for (std::int64_t i = global_thread(); i < n; i += grid_threads()) {
+    std::int64_t offset[1];
+    where.locate(i, offset);
+    const Int value = index[offset[0]];
+    const bool is_good = static_cast<std::uint64_t>(value) < bound;
+    safe[i] = is_good ? value : 0;
+    if (is_good || !is_first) continue;
+    atomicMin(first, static_cast<unsigned long long>(i));
+    is_first = false;
+  }
+}
+
+// What the kernels above found becomes the recording's report, unless there is one. One thread.
+__global__ void report_kernel(const Int* index, StridedIndex<1> where, const unsigned long long* first, Int number,
+                              Int* report) {
+  const auto position = static_cast<Int>(*first);
+  if (position < 0 || report[0] >= 0) return;
+  std::int64_t offset[1];
+  where.locate(position, offset);
+  report[0] = number;
+  report[1] = position;
+  report[2] = index[offset[0]];
 }
 
 // --- gather ---------------------------------------------------------------------------------------------------------------
@@ -127,38 +154,94 @@ Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype) {
   return out;
 }
 
-cpu::BadIndex find_bad_index(const Tensor& index, std::int64_t size) {
-  if (index.numel() == 0) return {};
-  Shape shape = index.shape();
-  for (int axis = 0; axis < shape.rank(); ++axis)
-    if (index.strides()[axis] == 0) shape[axis] = 1;
-  const Device device = index.device();
-  if (is_recording(current_stream(device)))
-    throw DeviceError(
-        "[graph] the recorded function checks indices (gather, scatter_add, embedding, one_hot), for which the host "
-        "must "
-        "wait; run it without recording.");
-  Tensor flag = engine::empty({1}, DType::int64, device);
-  Int* const word = engine::mutable_ptr<Int>(flag);
-  set_bytes(word, 0xff, sizeof(Int), device);
-  const Int* const p = engine::ptr<Int>(index);
-  const Strides* const strides[] = {&index.strides()};
-  const std::int64_t n = shape.product();
-  launch(over_elements("check of indices", n, device), check_kernel, p, StridedIndex<1>(shape, strides), n,
-         static_cast<std::uint64_t>(size), reinterpret_cast<unsigned long long*>(word));
-  Int first = -1;
-  copy_to_host(&first, word, sizeof(first), device);
-  if (first == -1) return {};
-  std::int64_t offset = 0;
-  std::int64_t walk = first;
-  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-    offset += walk % shape[axis] * index.strides()[axis];
-    walk /= shape[axis];
+namespace {
+
+// The elements of an index that differ in memory: axes of stride 0 once.
+struct Distinct {
+  Shape shape;
+  std::int64_t n;
+  StridedIndex<1> where;
+
+  explicit Distinct(const Tensor& index) : Distinct(index, distinct_shape(index)) {}
+
+  [[nodiscard]] std::int64_t offset(const Tensor& index, std::int64_t walk) const {
+    std::int64_t offset = 0;
+    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+      offset += walk % shape[axis] * index.strides()[axis];
+      walk /= shape[axis];
+    }
+    return offset;
   }
-  cpu::BadIndex bad;
-  bad.position = cpu::position_in_whole(shape, index.shape(), first);
-  copy_to_host(&bad.value, p + offset, sizeof(bad.value), device);
-  return bad;
+
+ private:
+  Distinct(const Tensor& index, const Shape& distinct)
+      : shape(distinct), n(distinct.product()), where(located(distinct, index.strides())) {}
+  static Shape distinct_shape(const Tensor& index) {
+    Shape shape = index.shape();
+    for (int axis = 0; axis < shape.rank(); ++axis)
+      if (index.strides()[axis] == 0) shape[axis] = 1;
+    return shape;
+  }
+  static StridedIndex<1> located(const Shape& shape, const Strides& own) {
+    const Strides* const strides[] = {&own};
+    return StridedIndex<1>(shape, strides);
+  }
+};
+
+void check_now(const Tensor& index, const Distinct& distinct, std::int64_t size, Tensor& flag, const Raise& raise) {
+  const Device device = index.device();
+  const Int* const p = engine::ptr<Int>(index);
+  launch(over_elements("check of indices", distinct.n, device), check_kernel, p, distinct.where, distinct.n,
+         static_cast<std::uint64_t>(size), reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag)));
+  Int first = -1;
+  copy_to_host(&first, engine::ptr<Int>(flag), sizeof(first), device);
+  if (first == -1) return;
+  Int value = 0;
+  copy_to_host(&value, p + distinct.offset(index, first), sizeof(value), device);
+  raise(value, cpu::position_in_whole(distinct.shape, index.shape(), first));
+}
+
+// A dense copy of the distinct elements in the shape of the index.
+Tensor check_later(const Tensor& index, const Distinct& distinct, std::int64_t size, bool make_safe, Tensor& flag,
+                   Raise raise) {
+  const Device device = index.device();
+  const Int* const p = engine::ptr<Int>(index);
+  auto* const word = reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag));
+  Tensor safe;
+  if (make_safe) {
+    safe = engine::empty(distinct.shape, DType::int64, device);
+    launch(over_elements("check of indices", distinct.n, device), check_copy_kernel, p, distinct.where, distinct.n,
+           static_cast<std::uint64_t>(size), word, engine::mutable_ptr<Int>(safe));
+  } else {
+    launch(over_elements("check of indices", distinct.n, device), check_kernel, p, distinct.where, distinct.n,
+           static_cast<std::uint64_t>(size), word);
+  }
+  const Report report = recorded_check(device, [raise = std::move(raise), walked = distinct.shape,
+                                                whole = index.shape()](std::int64_t value, std::int64_t walk) {
+    raise(value, cpu::position_in_whole(walked, whole, walk));
+  });
+  Launch once = over_elements("check of indices", 1, device);
+  once.block = dim3(1);
+  launch(once, report_kernel, p, distinct.where, word, report.number, report.first);
+  if (!make_safe) return index;
+  Strides strides = safe.strides();
+  for (int axis = 0; axis < strides.rank(); ++axis)
+    if (index.strides()[axis] == 0) strides[axis] = 0;
+  return engine::view(safe, index.shape(), strides, 0);
+}
+
+}  // namespace
+
+Tensor check_index(const Tensor& index, std::int64_t size, bool make_safe, Raise raise) {
+  if (index.numel() == 0) return index;
+  const Distinct distinct(index);
+  const Device device = index.device();
+  Tensor flag = engine::empty({1}, DType::int64, device);
+  set_bytes(engine::mutable_ptr<Int>(flag), 0xff, sizeof(Int), device);
+  if (is_recording(current_stream(device)))
+    return check_later(index, distinct, size, make_safe, flag, std::move(raise));
+  check_now(index, distinct, size, flag, raise);
+  return index;
 }
 
 }  // namespace solvent::cuda

@@ -285,8 +285,9 @@ Tensor solve_typed(cpu::SystemPlan& plan, std::int64_t n, const char* op) {
     where.shared_bytes = shared_matrix<T>(n, held);
     launch(where, solve_shared_kernel<T>, lu_call(a, n, plan.count, s), b, k, held);
   }
-  const Failure failure = first_failure(s.state, plan.count, 2);
-  if (failure.matrix >= 0) detail::throw_singular(op, failure.matrix, plan.count, failure.pivot);
+  check_states(s.state, plan.count, 2, [op, count = plan.count](std::int64_t pivot, std::int64_t matrix) {
+    detail::throw_singular(op, matrix, count, pivot);
+  });
   if (held > 0) return plan.rhs;
   Tensor x = engine::empty(plan.rhs.shape(), plan.rhs.dtype(), device);
   solve_lu(a, s, n, plan.count, b, engine::mutable_ptr<T>(x), k, device);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "solvent/core/cuda/checks.h"
 #include "solvent/core/cuda/launch.h"
 #include "solvent/core/cuda/runtime.h"
 #include "solvent/core/engine/view.h"
@@ -61,15 +62,12 @@ struct Largest {
   }
 };
 
-/// The first matrix whose state is not -1, and that state; {-1, -1} if there is none. Waits for the device. While the stream
-/// is recorded into a graph nothing can be waited for: then nothing fails, and results of failed matrices have elements
-/// that are not finite; where the answer decides what comes next (`is_needed`) the recording ends with an error.
-struct Failure {
-  std::int64_t matrix = -1;
-  std::int64_t pivot = -1;
-};
-/// `state` holds `count` entries, `stride` elements apart.
-Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride, bool is_needed = false);
+/// `raise(state, matrix)` for the first matrix whose state is not -1; `state` holds `count` entries, `stride` elements apart.
+/// The host waits. While a graph is recorded its replays check instead (core/cuda/checks.h), and what follows must stand
+/// matrices that failed.
+void check_states(const Tensor& state, std::int64_t count, std::int64_t stride, Raise raise);
+/// True if a state is not -1. The host waits, so this is no part of a graph. @throws DeviceError while one is recorded
+bool has_state(const Tensor& state, std::int64_t count);
 
 /// Solves triangular systems in place: x (count, n, k) dense; triangles with leading dimension n, `count` of them n n
 /// elements apart. Diagonals are not checked.

@@ -273,10 +273,11 @@ __global__ void resample_kernel(Rows<T> m, PlaneIndex shape, const T* x, std::in
   }
 }
 
+// Of tables that depend on attributes only.
 template <class T>
 Tensor upload(const std::vector<T>& values, Device device) {
   Tensor t = engine::empty(Shape{static_cast<std::int64_t>(values.size())}, dtype_of<T>, device);
-  if (!values.empty()) copy_to_device(engine::mutable_ptr<T>(t), values.data(), values.size() * sizeof(T), device);
+  copy_constant_to_device(engine::mutable_ptr<T>(t), values.data(), values.size() * sizeof(T), device);
   return t;
 }
 

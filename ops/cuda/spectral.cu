@@ -209,13 +209,13 @@ void sweep_all(Tensor& turned, std::int64_t n, std::int64_t count, Device device
     set_bytes(engine::mutable_ptr<std::int64_t>(turned), 0xff, static_cast<std::size_t>(count) * sizeof(std::int64_t),
               device);
     for (std::int64_t r = 0; r < players_of(n) - 1; ++r) round(r);
-    if (first_failure(turned, count, 1, true).matrix < 0) return;
+    if (!has_state(turned, count)) return;
   }
 }
 
 void check_convergence(const char* op, const Tensor& turned, std::int64_t count) {
-  const Failure failure = first_failure(turned, count, 1);
-  if (failure.matrix >= 0) detail::throw_no_convergence(op, failure.matrix, count);
+  check_states(turned, count, 1,
+               [op, count](std::int64_t, std::int64_t matrix) { detail::throw_no_convergence(op, matrix, count); });
 }
 
 template <class T>

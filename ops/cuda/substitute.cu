@@ -11,6 +11,7 @@
 
 #include "solvent/core/cuda/blas.h"
 #include "solvent/core/cuda/launch.h"
+#include "solvent/core/error.h"
 #include "solvent/ops/cpu/system_plan.h"
 #include "solvent/ops/cuda/factor.h"
 #include "solvent/ops/cuda/matrix_block.h"
@@ -143,19 +144,50 @@ __global__ void first_failure_kernel(const std::int64_t* state, std::int64_t cou
   result[1] = first < count ? state[first * stride] : -1;
 }
 
+// What the kernel above found becomes the recording's report, unless there is one. One thread.
+__global__ void report_failure_kernel(const std::int64_t* found, std::int64_t number, std::int64_t* report) {
+  if (found[0] < 0 || report[0] >= 0) return;
+  report[0] = number;
+  report[1] = found[0];
+  report[2] = found[1];
+}
+
+// {matrix, state} on the device.
+Tensor first_failure(const Tensor& state, std::int64_t count, std::int64_t stride) {
+  Tensor result = engine::empty({2}, DType::int64, state.device());
+  launch(over_blocks("check of matrices", 1, state.device()), first_failure_kernel, engine::ptr<std::int64_t>(state),
+         count, stride, engine::mutable_ptr<std::int64_t>(result));
+  return result;
+}
+
 }  // namespace
 
-Failure first_failure(const Tensor& state, std::int64_t count, std::int64_t stride, bool is_needed) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(static_cast<int>(cudaStreamIsCapturing(current_stream(state.device()), &status)),
-        "ask whether a stream is recorded");
-  if (status != cudaStreamCaptureStatusNone && !is_needed) return {};
-  Tensor result = engine::empty({2}, DType::int64, state.device());
-  launch(over_blocks("first_failure", 1, state.device()), first_failure_kernel, engine::ptr<std::int64_t>(state), count,
-         stride, engine::mutable_ptr<std::int64_t>(result));
-  std::int64_t host[2];
-  copy_to_host(host, engine::ptr<std::int64_t>(result), sizeof(host), state.device());
-  return {host[0], host[1]};
+void check_states(const Tensor& state, std::int64_t count, std::int64_t stride, Raise raise) {
+  const Device device = state.device();
+  const Tensor found = first_failure(state, count, stride);
+  if (is_recording(current_stream(device))) {
+    const Report report = recorded_check(device, std::move(raise));
+    Launch once = over_elements("check of matrices", 1, device);
+    once.block = dim3(1);
+    launch(once, report_failure_kernel, engine::ptr<std::int64_t>(found), report.number, report.first);
+    return;
+  }
+  std::int64_t on_host[2];
+  copy_to_host(on_host, engine::ptr<std::int64_t>(found), sizeof(on_host), device);
+  if (on_host[0] >= 0) raise(on_host[1], on_host[0]);
+}
+
+bool has_state(const Tensor& state, std::int64_t count) {
+  const Device device = state.device();
+  if (is_recording(current_stream(device)))
+    throw DeviceError(
+        "[graph] the recorded function repeats work until it has converged (eigh or svd of a large matrix), for which "
+        "the "
+        "host must wait; run it without recording.");
+  const Tensor found = first_failure(state, count, 1);
+  std::int64_t matrix = -1;
+  copy_to_host(&matrix, engine::ptr<std::int64_t>(found), sizeof(matrix), device);
+  return matrix >= 0;
 }
 
 template <class T>
@@ -203,8 +235,9 @@ Tensor triangular_solve(const Tensor& a, const Tensor& b, bool upper, bool unit)
       Tensor state = engine::empty({plan.count}, DType::int64, device);
       launch(over_blocks("triangular_solve", plan.count, device, 32), zero_diagonal_kernel<T>, matrices, n, plan.count,
              engine::mutable_ptr<std::int64_t>(state));
-      const Failure failure = first_failure(state, plan.count, 1);
-      if (failure.matrix >= 0) detail::throw_zero_diagonal(failure.matrix, plan.count, failure.pivot);
+      check_states(state, plan.count, 1, [count = plan.count](std::int64_t pivot, std::int64_t matrix) {
+        detail::throw_zero_diagonal(matrix, count, pivot);
+      });
     }
     substitute(matrices, n, plan.count, upper, unit, engine::mutable_ptr<T>(plan.rhs), plan.columns, device);
   });

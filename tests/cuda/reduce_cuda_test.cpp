@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "solvent/core/engine/view.h"
+#include "solvent/core/stream.h"
 #include "solvent/ops/derivatives.h"
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/loss.h"
@@ -288,14 +289,20 @@ TEST_CASE("cuda: cross entropy at every number of classes", "[cuda]") {
     }
 }
 
-TEST_CASE("cuda: a label that is no class makes the loss and its row's gradient NaN", "[cuda]") {
+TEST_CASE("cuda: in a graph a label that is no class makes the loss and its row's gradient NaN", "[cuda]") {
   if (!has_cuda_test_device()) return;
+  const auto labels = [](double second) { return to(cast(from_vector<double>({0, second}, {2}), int64), kGpu); };
+  Graph recorded = graph(
+      [](const Tensors& in) {
+        VjpResult r = vjp([&](const Tensors& x) { return Tensors{cross_entropy(x[0], in[1])}; }, {in[0]});
+        return Tensors{r.values[0], r.pullback(Tensors{ones({}, {float64, kGpu})})[0]};
+      },
+      {zeros({2, 3}, {float64, kGpu}), labels(1)});
   for (const double label : {-1.0, 3.0}) {
-    const Tensor labels = to(cast(from_vector<double>({0, label}, {2}), int64), kGpu);
-    const TensorsFn f = [&](const Tensors& in) { return Tensors{cross_entropy(in[0], labels)}; };
-    VjpResult r = vjp(f, {zeros({2, 3}, {float64, kGpu})});
-    CHECK(std::isnan(r.values[0].item()));
-    const std::vector<double> g = r.pullback(Tensors{ones({}, {float64, kGpu})})[0].to_vector<double>();
+    const Tensors out = recorded({zeros({2, 3}, {float64, kGpu}), labels(label)});
+    CHECK_THROWS_WITH(out[0].item(), Catch::Contains("[cross_entropy] got label"));
+    CHECK(std::isnan(out[0].item()));
+    const std::vector<double> g = out[1].to_vector<double>();
     CHECK(g[0] == Approx(-1.0 / 3.0));
     for (std::size_t j = 3; j < 6; ++j) CHECK(std::isnan(g[j]));
   }

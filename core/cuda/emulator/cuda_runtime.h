@@ -7,7 +7,9 @@
 /// memory accesses. What it cannot show: speed, the memory model (threads never run at the same time), the device's
 /// mathematical functions (these are the host's) and the behaviour of NVIDIA's libraries.
 ///
-/// Names are those of CUDA's runtime; see NVIDIA's manual for them. Streams are in order and synchronous.
+/// Names are those of CUDA's runtime; see NVIDIA's manual for them. Streams are in order and synchronous. A stream that is
+/// recorded keeps its work, with the arguments of kernels as they are then, for the launches of its graph; waiting for it is
+/// an error that ends the recording.
 
 #include <algorithm>
 #include <cmath>
@@ -43,6 +45,8 @@ inline constexpr int warpSize = 32;
 
 // --- the emulator's own interface -------------------------------------------------------------------------------------
 
+struct CUstream_st;
+
 namespace solvent::cuda::emulator {
 
 /// Runs `thread` for every thread of every block. Without barriers threads are plain calls, one after the other.
@@ -63,6 +67,9 @@ inline constexpr int kEveryLane = -1;
 
 /// This thread's lane.
 int lane();
+
+/// Does `work` now, or adds it to the graph that the stream is being recorded into: what every call on a stream goes through.
+void submit(CUstream_st* stream, std::function<void()> work);
 
 }  // namespace solvent::cuda::emulator
 
@@ -180,6 +187,8 @@ enum cudaError_t : int {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
@@ -244,9 +253,16 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 template <class F>
