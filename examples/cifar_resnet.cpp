@@ -16,9 +16,11 @@
 
 #include <fmt/format.h>
 
+#include "solvent/examples/cifar_resnet.h"
 #include "solvent/experiments/common/data/datasets.h"
 #include "solvent/experiments/common/data/image_loader.h"
 #include "solvent/experiments/common/data/read_progress.h"
+#include "solvent/experiments/common/device_option.h"
 #include "solvent/experiments/common/interrupt.h"
 #include "solvent/experiments/common/plot.h"
 #include "solvent/experiments/common/program.h"
@@ -27,43 +29,16 @@
 #include "solvent/experiments/common/summary.h"
 #include "solvent/solvent.h"
 using namespace solvent;
+using namespace solvent::examples;
 using namespace solvent::experiments;
 
 namespace {
 
 struct Settings {
-  std::string dataset = "cifar10", data_dir, out, resume;
+  std::string dataset = "cifar10", data_dir, device = "cpu", out, resume;
   std::int64_t max_images = 0, width = 32, epochs = 6, batch_size = 64, seed = 1, threads = 0;
   double learning_rate = 0.1, momentum = 0.9, weight_decay = 5e-4, require_accuracy = 0;
 };
-
-// --- model --------------------------------------------------------------------------------------------------------------------
-
-nn::Conv2d conv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, Key key) {
-  return {in, out, kernel, key, {.stride = stride, .padding = nn::same_padding(kernel)}, {.bias = false}};
-}
-
-// Two convolutions beside a shortcut, which is the identity or a 1 x 1 convolution (He et al. 2016, arXiv:1512.03385).
-nn::Residual block(std::int64_t in, std::int64_t out, std::int64_t stride, Key key) {
-  nn::Sequential body{conv(in, out, 3, stride, key.fold_in(0)), nn::BatchNorm2d(out), relu,
-                      conv(out, out, 3, 1, key.fold_in(1)), nn::BatchNorm2d(out)};
-  if (in == out && stride == 1) return nn::Residual(std::move(body));
-  return nn::Residual(std::move(body), nn::Sequential{conv(in, out, 1, stride, key.fold_in(2)), nn::BatchNorm2d(out)});
-}
-
-// Four stages, each after the first with half the map and twice the channels: images (N, C, H, W) -> logits (N, classes).
-nn::Sequential resnet(std::int64_t channels, std::int64_t width, std::int64_t classes, Key key) {
-  nn::Sequential net{conv(channels, width, 3, 1, key.fold_in(0)), nn::BatchNorm2d(width), relu};
-  std::int64_t in = width;
-  for (std::uint64_t stage = 0; stage < 4; ++stage) {
-    const std::int64_t out = width << stage;
-    net.add(block(in, out, stage == 0 ? 1 : 2, key.fold_in(1 + stage))).add(relu);
-    in = out;
-  }
-  net.add([](const Tensor& x) { return global_avg_pool2d(x); });
-  net.add(nn::Linear(in, classes, key.fold_in(9)));
-  return net;
-}
 
 // --- training -----------------------------------------------------------------------------------------------------------------
 
@@ -76,6 +51,7 @@ class Trainer {
  public:
   Trainer(const Settings& s, const ImageSplits& data)
       : settings_(s),
+        device_(open_device(s.device)),
         training_(std::make_shared<ImageSet>(data.train), {.batch_size = s.batch_size,
                                                            .seed = static_cast<std::uint64_t>(s.seed),
                                                            .drop_last = true,
@@ -92,11 +68,13 @@ class Trainer {
               .peak = s.learning_rate,
               .end = s.learning_rate / 1000,
               .total_steps = total_steps(),
-              .rise = 0.25} {}
+              .rise = 0.25} {
+    model_.to(device_);
+  }
 
   // One step on the next batch, which a background thread has prepared; returns the loss.
   double step() {
-    const ImageBatch batch = training_.next();
+    const ImageBatch batch = to(training_.next(), device_);
     const ValueAndGrad r =
         nn::value_and_grad(model_, [&] { return cross_entropy(model_(batch.images), batch.labels); });
     const double loss = r.value.item();
@@ -118,7 +96,7 @@ class Trainer {
     Score score;
     double count = 0;
     for (std::int64_t i = 0; i < test_.batches_per_epoch(); ++i) {
-      const ImageBatch batch = test_.next();
+      const ImageBatch batch = to(test_.next(), device_);
       const Tensor logits = model_(batch.images);
       const auto n = static_cast<double>(batch.labels.numel());
       score.loss += cross_entropy(logits, batch.labels).item() * n;
@@ -163,6 +141,7 @@ class Trainer {
   }
 
   const Settings& settings_;
+  Device device_;
   ImageLoader training_, test_;
   nn::Sequential model_;
   nn::Sgd optimizer_;
@@ -266,6 +245,7 @@ RunDir open_run(const Settings& s) {
 
 ExitCode run(const Settings& s, const Invocation& invocation) {
   if (s.threads > 0) set_num_threads(static_cast<int>(s.threads));
+  static_cast<void>(open_device(s.device));  // a wrong device is told before reading
   const ImageSplits data =
       load_images(s.dataset, s.data_dir, s.max_images, show_read_progress(std::cerr, is_terminal(2)));
   Trainer trainer(s, data);
@@ -286,9 +266,10 @@ ExitCode run(const Settings& s, const Invocation& invocation) {
   log.write_quietly(invocation.command_line);
   log.write(
       fmt::format("data      {}: {} training and {} test images\nmodel     {} parameters\ntraining  {} epochs of {} "
-                  "steps of {} images, {} thread(s)",
+                  "steps of {} images, {}",
                   data.train.origin, data.train.size(), data.test.size(), trainer.num_parameters(), s.epochs,
-                  trainer.steps_per_epoch(), s.batch_size, num_threads()));
+                  trainer.steps_per_epoch(), s.batch_size,
+                  s.device == "cpu" ? fmt::format("{} thread(s)", num_threads()) : "on " + s.device));
 
   const auto start = std::chrono::steady_clock::now();
   const std::optional<Score> last = train(s, trainer, store, dir, log);
@@ -328,6 +309,7 @@ void describe(Settings& s, Options& o) {
   o.add("require-accuracy", &s.require_accuracy, "exit with 5 if the final test accuracy is below")
       .range(0, 1)
       .transient();
+  add_device(o, &s.device);
   o.add("threads", &s.threads, "CPU threads; 0 = all cores").min(0).transient();
   o.add("out", &s.out, "run directory to make; default runs/cifar_resnet-TIME").transient();
   o.add_resume("resume", &s.resume, "continue the run in this directory, bit by bit as if it had not stopped");

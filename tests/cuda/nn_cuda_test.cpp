@@ -2,14 +2,13 @@
 
 #include <cmath>
 #include <cstring>
-#include <functional>
-#include <memory>
 
 #include "solvent/core/error.h"
 #include "solvent/core/rng.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/optimizers.h"
 #include "solvent/tests/support/catch.h"
 
 namespace solvent::nn {
@@ -17,24 +16,6 @@ namespace {
 
 const Device kGpu = testing::cuda_test_device();
 using testing::has_cuda_test_device;
-
-using MakeOptimizer = std::function<std::unique_ptr<Optimizer>()>;
-
-std::vector<std::pair<std::string, MakeOptimizer>> optimizers() {
-  return {
-      {"sgd", [] { return std::make_unique<Sgd>(SgdOptions{.learning_rate = 0.05, .weight_decay = 0.02}); }},
-      {"sgd momentum",
-       [] {
-         return std::make_unique<Sgd>(
-             SgdOptions{.learning_rate = 0.05, .momentum = 0.9, .dampening = 0.3, .weight_decay = 0.02});
-       }},
-      {"sgd nesterov",
-       [] { return std::make_unique<Sgd>(SgdOptions{.learning_rate = 0.05, .momentum = 0.8, .nesterov = true}); }},
-      {"adam", [] { return std::make_unique<Adam>(AdamOptions{.learning_rate = 0.02, .weight_decay = 0.05}); }},
-      {"adam amsgrad", [] { return std::make_unique<Adam>(AdamOptions{.learning_rate = 0.02, .amsgrad = true}); }},
-      {"adamw", [] { return std::make_unique<AdamW>(AdamOptions{.learning_rate = 0.02, .weight_decay = 0.1}); }},
-      {"adamax", [] { return std::make_unique<Adamax>(AdamaxOptions{.learning_rate = 0.02, .weight_decay = 0.05}); }}};
-}
 
 Tensor sample(std::uint64_t seed, const Shape& shape, DType dtype) { return normal(Key(seed), shape, 0.0, 1.0, dtype); }
 
@@ -83,7 +64,7 @@ ParameterList list_of(std::vector<Parameter>& slots) {
 TEST_CASE("cuda optimizers: 20 steps equal the CPU's, for states and parameters", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const DType dtype : {float32, float64})
-    for (const auto& [name, make] : optimizers()) {
+    for (const auto& [name, make] : testing::optimizers()) {
       INFO(name << " " << to_string(dtype));
       std::vector<Parameter> expected = slots_on(cpu_device, dtype), got = slots_on(kGpu, dtype);
       const Tensor first = got[0].value();

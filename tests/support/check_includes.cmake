@@ -16,8 +16,8 @@ set(allowed_ops core autodiff ops)
 set(allowed_nn core autodiff ops nn)
 set(allowed_solvers core autodiff ops nn solvers)
 set(allowed_experiments ${allowed_solvers} experiments)
-set(allowed_examples ${allowed_solvers} experiments)  # mnist_cnn reads images by the loader of the experiments
-set(allowed_tests ${allowed_solvers} experiments tests)
+set(allowed_examples ${allowed_solvers} experiments examples)  # mnist_cnn reads images by the loader of the experiments
+set(allowed_tests ${allowed_solvers} experiments examples tests)
 set(third_party "fmt|nlohmann|hwy|cblas|lapacke|omp|CLI|toml|stb_|zlib|lzma|dnnl|oneapi|catch2|benchmark|cuda|cublas|torch")
 
 set(errors "")

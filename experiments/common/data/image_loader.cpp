@@ -11,6 +11,7 @@
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
 #include "solvent/core/rng.h"
+#include "solvent/ops/shape_ops.h"
 
 namespace solvent::experiments {
 
@@ -231,6 +232,12 @@ void ImageLoader::restore(const std::string& text) {
     }
   }
   seek(state["step"].get<std::int64_t>());
+}
+
+ImageBatch to(ImageBatch batch, Device device) {
+  batch.images = solvent::to(std::move(batch.images), device);
+  batch.labels = solvent::to(std::move(batch.labels), device);
+  return batch;
 }
 
 }  // namespace solvent::experiments

@@ -65,6 +65,9 @@ struct ImageBatch {
   std::int64_t step = 0, epoch = 0;
 };
 
+/// The batch on another device. @throws DeviceError if this build or machine does not have it.
+ImageBatch to(ImageBatch batch, Device device);
+
 /// An endless sequence of batches. Batch `step` is a pure function of the settings and the step: the order comes from
 /// (seed, epoch), the changes of image i from (seed, epoch, i). So the bits are the same for any number of threads and any
 /// prefetch depth, and a resumed run needs the step only.
