@@ -39,9 +39,9 @@ namespace {
 // Inputs of gru_sequence; gru_sequence_grad appends the states, their cotangent and, if they were kept, the gates.
 enum Input : int { kXs, kH0, kWIh, kWHh, kB, kBHn, kNumArguments, kHs = kNumArguments, kG, kGates };
 
-// Gates (T, B, 4, H) are kept for the backward pass up to this size; beyond it, computing them again costs less than
-// the page faults of a fresh buffer (and saves the memory).
-constexpr std::int64_t kMaxGateBytes = std::int64_t{64} << 20;
+// Gates (T, B, 4, H) are kept for the backward pass up to this size. Beyond it, computing them again costs less than the page
+// faults of a fresh buffer (and saves the memory); not so for wide layers, whose arithmetic grows with H^2 per row.
+constexpr std::int64_t max_gate_bytes(std::int64_t hidden) { return std::int64_t{hidden < 128 ? 64 : 256} << 20; }
 
 // The Jacobians of a jvp are made for at most this many bytes of time steps at once.
 constexpr std::int64_t kMaxJacobianBytes = std::int64_t{64} << 20;
@@ -326,7 +326,7 @@ Tensor gru_sequence(Tensor xs, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor b, Te
   Tensor in[] = {std::move(xs), std::move(h0), std::move(w_ih), std::move(w_hh), std::move(b), std::move(b_hn)};
   const bool differentiated =
       std::any_of(std::begin(in), std::end(in), [](const Tensor& t) { return is_differentiated(t); });
-  attrs.keep_gates = differentiated && gate_bytes <= kMaxGateBytes;
+  attrs.keep_gates = differentiated && gate_bytes <= max_gate_bytes(hidden);
   return std::move(apply(kGruSequence, in, &attrs)[0]);
 }
 

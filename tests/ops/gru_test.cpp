@@ -179,7 +179,7 @@ TEST_CASE("gru_sequence: third derivatives by reverse over reverse over reverse"
     CHECK(max_difference(got[i], expected[i]) < 1e-10 * std::max(1.0, max_abs(expected[i])));
 }
 
-TEST_CASE("gru_sequence: gates beyond 64 MB are recomputed, not kept") {
+TEST_CASE("gru_sequence: gates beyond 64 MB are recomputed, not kept, unless H is large") {
   const std::int64_t steps = 5000;
   const std::int64_t batch = 16;
   const std::int64_t hidden = 64;  // gates: 5000 * 16 * 4 * 64 * 4 bytes = 82 MB; states: 20 MB
@@ -196,6 +196,11 @@ TEST_CASE("gru_sequence: gates beyond 64 MB are recomputed, not kept") {
   VjpResult short_run = vjp([](const Tensors& t) { return Tensors{fused(t)}; }, few);
   const std::size_t states = 500u * 16u * 64u * 4u;
   CHECK(memory_stats().active - start >= 5 * states);
+  // So does a wide layer: 2100 * 16 * 4 * 128 * 4 bytes = 69 MB of gates.
+  const Tensors wide = arguments(2100, batch, 1, 128, float32);
+  const std::size_t wide_start = memory_stats().active;
+  VjpResult wide_run = vjp([](const Tensors& t) { return Tensors{fused(t)}; }, wide);
+  CHECK(memory_stats().active - wide_start >= 5 * (2100u * 16u * 128u * 4u));
   // Gradients of the long run are right: shift of h0 only.
   Tensors cotangent{pad(ones({1, batch, hidden}), 0, 0, steps - 1)};
   const Tensors g = r.pullback(cotangent);
