@@ -52,8 +52,9 @@ if(SOLVENT_SANITIZE)
 endif()
 
 if(SOLVENT_CUDA AND NOT SOLVENT_CUDA_EMULATED)
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 90)  # "native" is an error on a machine without a GPU
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+    include(SolventCudaArchitectures)
+    solvent_default_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the default puts both cudart flavours on the link line
   enable_language(CUDA)
