@@ -16,7 +16,8 @@ inline nn::Residual resnet_block(std::int64_t in, std::int64_t out, std::int64_t
   nn::Sequential body{resnet_conv(in, out, 3, stride, key.fold_in(0)), nn::BatchNorm2d(out), relu,
                       resnet_conv(out, out, 3, 1, key.fold_in(1)), nn::BatchNorm2d(out)};
   if (in == out && stride == 1) return nn::Residual(std::move(body));
-  return nn::Residual(std::move(body), nn::Sequential{resnet_conv(in, out, 1, stride, key.fold_in(2)), nn::BatchNorm2d(out)});
+  return nn::Residual(std::move(body),
+                      nn::Sequential{resnet_conv(in, out, 1, stride, key.fold_in(2)), nn::BatchNorm2d(out)});
 }
 
 /// Four stages, each after the first with half the map and twice the channels: images (N, C, H, W) -> logits (N, classes).

@@ -221,9 +221,9 @@ void softmax_backward_along(const T* g, const T* y, T* gx, std::int64_t outer, s
   for_columns(gx, outer, n, inner, [=](std::int64_t at, const Piece& p) { kernel(g + at, y + at, gx + at, p); });
 }
 
-#define SOLVENT_INSTANTIATE(T)                                                                              \
-  template void softmax_along(const T*, T*, std::int64_t, std::int64_t, std::int64_t) noexcept;             \
-  template void log_softmax_along(const T*, T*, std::int64_t, std::int64_t, std::int64_t) noexcept;         \
+#define SOLVENT_INSTANTIATE(T)                                                                      \
+  template void softmax_along(const T*, T*, std::int64_t, std::int64_t, std::int64_t) noexcept;     \
+  template void log_softmax_along(const T*, T*, std::int64_t, std::int64_t, std::int64_t) noexcept; \
   template void softmax_backward_along(const T*, const T*, T*, std::int64_t, std::int64_t, std::int64_t) noexcept
 SOLVENT_INSTANTIATE(float);
 SOLVENT_INSTANTIATE(double);
