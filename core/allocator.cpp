@@ -35,7 +35,9 @@
 
 #if SOLVENT_WITH_CUDA
 #include "solvent/core/cuda/allocator.h"
+#include "solvent/core/cuda/pinned.h"
 #include "solvent/core/cuda/runtime.h"
+#include "solvent/core/engine/storage.h"
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -787,7 +789,7 @@ void* allocate(std::size_t bytes, Device device) {
 void deallocate(void* p, std::size_t bytes, [[maybe_unused]] Device device) noexcept {
 #if SOLVENT_WITH_CUDA
   if (device.type != DeviceType::cpu) [[unlikely]]
-    return cuda::deallocate(p, device);
+    return device == kPinnedMemory ? cuda::deallocate_pinned(p) : cuda::deallocate(p, device);
 #endif
   put_guarded(p, bytes);
 }

@@ -5,11 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "solvent/core/engine/storage.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 
 #if SOLVENT_WITH_CUDA
 #include "solvent/core/cuda/graph.h"
+#include "solvent/core/cuda/pinned.h"
 #include "solvent/core/cuda/runtime.h"
 #endif
 
@@ -24,7 +26,23 @@ void require_gpu(const char* op, Device device) {
 
 }  // namespace
 
+Tensor pin_memory(const Tensor& x) {
+  if (x.device() != cpu_device)
+    throw DeviceError(
+        fmt::format("[pin_memory] got {} on {}; expected a tensor on the CPU. Use to(x, cpu_device) first.",
+                    describe(x), to_string(x.device())));
+  if (engine::is_boxed(x))
+    throw AutodiffError("[pin_memory] got a tensor that is being differentiated; expected data. Pin it outside.");
+  return gpu_count() > 0 ? engine::pinned_copy(x) : x;
+}
+
+bool is_pinned(const Tensor& x) { return x.device() == cpu_device && engine::is_pinned(x); }
+
 #if SOLVENT_WITH_CUDA
+
+MemoryStats pinned_memory_stats() { return cuda::pinned_memory_stats(); }
+void set_pinned_memory_limit(std::size_t bytes) { cuda::set_pinned_memory_limit(bytes); }
+void empty_pinned_cache() noexcept { cuda::empty_pinned_cache(); }
 
 namespace {
 CUstream_st* raw_stream(void* handle) noexcept { return static_cast<CUstream_st*>(handle); }
@@ -158,6 +176,10 @@ Tensors Graph::operator()(const Tensors& inputs) {
 }
 
 #else
+
+MemoryStats pinned_memory_stats() { return {}; }
+void set_pinned_memory_limit(std::size_t) {}
+void empty_pinned_cache() noexcept {}
 
 int gpu_count() noexcept { return 0; }
 void synchronize(Device device) { detail::require_device("synchronize", device); }

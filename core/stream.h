@@ -5,6 +5,7 @@
 /// only where it reads values (`item`, `to_vector`, `to(x, cpu_device)`). Tensors may be used on another stream after the
 /// first one has been synchronised, or after an event of the first one has been waited for.
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -18,6 +19,24 @@ SOLVENT_API int gpu_count() noexcept;
 /// Waits until all work given to the device's current stream of this thread has been done; returns at once for the CPU.
 /// @throws DeviceError if there is no such device, or if work failed.
 SOLVENT_API void synchronize(Device device);
+
+/// A copy of a tensor on the CPU in pinned memory, from which GPUs copy by themselves: `to(pin_memory(x), gpu)` returns at
+/// once, and the copy runs in stream order beside the work of the host, which keeps the memory until the copy has ended.
+/// Tensors in other memory pass through pinned buffers; then `to` returns when the last part of them has been read. `x` itself if
+/// it is pinned and contiguous already, or where there is no GPU. Pinned memory is taken from all other programs: pin what is
+/// uploaded again and again, or is made while the GPU works.
+/// @throws DeviceError if `x` is not on the CPU; AutodiffError if it is being differentiated; OutOfMemoryError
+[[nodiscard]] SOLVENT_API Tensor pin_memory(const Tensor& x);
+/// True for tensors in pinned memory.
+[[nodiscard]] SOLVENT_API bool is_pinned(const Tensor& x);
+/// Counters of pinned memory; `cached` includes the buffers through which copies of other memory pass (4 MiB each, up to 8
+/// for a GPU). All 0 in builds without CUDA.
+[[nodiscard]] SOLVENT_API MemoryStats pinned_memory_stats();
+/// Sets the limit of pinned memory; 0 = no limit. Copies without room for their buffers take the driver's, which are slower;
+/// pin_memory throws OutOfMemoryError.
+SOLVENT_API void set_pinned_memory_limit(std::size_t bytes);
+/// Returns pinned memory that is not in use to the system.
+SOLVENT_API void empty_pinned_cache() noexcept;
 
 /// A queue of work on one GPU, besides the default one. Work on different streams may overlap.
 class SOLVENT_API Stream {

@@ -13,6 +13,7 @@
 
 #include "solvent/core/cuda/allocator.h"
 #include "solvent/core/cuda/checks.h"
+#include "solvent/core/cuda/pinned.h"
 #include "solvent/core/error.h"
 
 namespace solvent::cuda {
@@ -33,6 +34,7 @@ void destroy_stream(CUstream_st* stream, Device device) noexcept {
 
 void synchronize(CUstream_st* stream) {
   check(cudaStreamSynchronize(stream), "wait for the stream");
+  release_copied();
   throw_found();
 }
 

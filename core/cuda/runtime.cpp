@@ -12,6 +12,7 @@
 
 #include "solvent/core/cuda/checks.h"
 #include "solvent/core/cuda/graph.h"
+#include "solvent/core/cuda/pinned.h"
 #include "solvent/core/error.h"
 
 namespace solvent::cuda {
@@ -95,7 +96,10 @@ CUstream_st* set_current_stream(Device device, CUstream_st* stream) {
 
 int multiprocessors(Device device) { return devices().multiprocessors[static_cast<std::size_t>(device.index)]; }
 
-// Memory that is not pinned passes through a buffer of the driver, so the host's memory is free when the call returns.
+// The driver copies up to 64 KiB through a buffer of its own, so the host's memory is free when the call returns; more passes
+// through ours.
+constexpr std::size_t kDriverCopies = std::size_t{64} << 10;
+
 void copy_to_device(void* to, const void* host, std::size_t bytes, Device device) {
   if (bytes == 0) return;
   const cudaStream_t stream = current_stream(device);
@@ -103,6 +107,7 @@ void copy_to_device(void* to, const void* host, std::size_t bytes, Device device
     throw DeviceError(
         "[graph] the recorded function copies from the host, whose memory will be gone at the replay; make the "
         "tensor outside and pass it as an input.");
+  if (bytes > kDriverCopies) return stage_to_device(to, host, bytes, device);
   check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 
@@ -119,8 +124,13 @@ void copy_to_host(void* host, const void* from, std::size_t bytes, Device device
     throw DeviceError(
         "[graph] the recorded function reads values on the host, which a replay cannot wait for; return the tensor and "
         "read it after the replay.");
-  check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
-  check(cudaStreamSynchronize(stream), "wait for a copy to the host");
+  if (bytes > kDriverCopies) {
+    stage_to_host(host, from, bytes, device);
+  } else {
+    check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream), "copy to the host");
+    check(cudaStreamSynchronize(stream), "wait for a copy to the host");
+  }
+  release_copied();
   throw_found();
 }
 

@@ -10,6 +10,7 @@
 
 #if SOLVENT_WITH_CUDA
 #include "solvent/core/cuda/basic.h"
+#include "solvent/core/cuda/pinned.h"
 #include "solvent/core/cuda/runtime.h"
 #endif
 
@@ -78,6 +79,29 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
   Storage* const storage = new_storage(checked_bytes(shape, dtype), device);
   return make_handle(dtype, device, storage, 0, shape, contiguous_strides(shape));
 }
+
+Tensor pinned_copy(const Tensor& t) {
+  assert(!is_boxed(t) && t.device() == cpu_device);
+#if SOLVENT_WITH_CUDA
+  if (is_pinned(t) && t.is_contiguous()) return t;
+  const std::size_t bytes = checked_bytes(t.shape(), t.dtype());
+  void* const memory = detail::allocate_body(sizeof(Storage));
+  Storage* storage = nullptr;
+  try {
+    storage = ::new (memory) Storage{{1}, detail::kPinnedMemory, cuda::allocate_pinned(bytes), bytes};
+  } catch (...) {
+    detail::deallocate_body(memory, sizeof(Storage));
+    throw;
+  }
+  Tensor copy = make_handle(t.dtype(), cpu_device, storage, 0, t.shape(), contiguous_strides(t.shape()));
+  copy_into(t, copy);
+  return copy;
+#else
+  return contiguous(t);
+#endif
+}
+
+bool is_pinned(const Tensor& t) noexcept { return t.impl()->storage->device == detail::kPinnedMemory; }
 
 Tensor meta(const Tensor& like) {
   return make_handle(like.dtype(), like.device(), nullptr, 0, like.shape(), contiguous_strides(like.shape()));
@@ -180,7 +204,9 @@ Tensor copy_to(const Tensor& t, Device device) {
   const auto bytes = static_cast<std::size_t>(t.numel() * size);
   const std::byte* const source = static_cast<const std::byte*>(from.storage->data) + from.offset * size;
   void* const target = result.impl()->storage->data;
-  if (from.device == cpu_device) {
+  if (from.device == cpu_device && is_pinned(t) && !cuda::is_recording(cuda::current_stream(device))) {
+    cuda::copy_pinned_to_device(target, source, bytes, device, from.storage);
+  } else if (from.device == cpu_device) {
     cuda::copy_to_device(target, source, bytes, device);
   } else if (device == cpu_device) {
     cuda::copy_to_host(target, source, bytes, from.device);

@@ -31,7 +31,7 @@ std::string message(const F& f) {
   return "no error";
 }
 
-TEST_CASE("cuda: a graph takes nothing from the host that may change", "[cuda]") {
+TEST_CASE("cuda: a graph takes nothing from the host that may change", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor x = ones({3}, {float64, kGpu});
   const Tensor host = tensor({1, 2, 3}, float64);
@@ -48,7 +48,7 @@ TEST_CASE("cuda: a graph takes nothing from the host that may change", "[cuda]")
   CHECK(after({x})[0].item() == 3.0);
 }
 
-TEST_CASE("cuda: a graph keeps its memory when caches are emptied", "[cuda]") {
+TEST_CASE("cuda: a graph keeps its memory when caches are emptied", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const std::int64_t n = 300'000;  // intermediate values in blocks of their own, freed while the graph was recorded
   const auto f = [](const Tensors& in) { return Tensors{sum(exp(sin(mul(in[0], in[0]))))}; };
@@ -62,7 +62,7 @@ TEST_CASE("cuda: a graph keeps its memory when caches are emptied", "[cuda]") {
   CHECK(same_bits(kept, full({n}, 2.0, float64)));
 }
 
-TEST_CASE("cuda: a replayed graph reports indices out of range", "[cuda]") {
+TEST_CASE("cuda: a replayed graph reports indices out of range", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor table = on_gpu(normal(kKey, {5, 4}, 0, 1, float64));
   Graph look_up = graph(
@@ -95,7 +95,7 @@ TEST_CASE("cuda: a replayed graph reports indices out of range", "[cuda]") {
   CHECK(replayed(labels({0, 4, 3, 1})) == "no error");
 }
 
-TEST_CASE("cuda: a replay's failure survives its graph", "[cuda]") {
+TEST_CASE("cuda: a replay's failure survives its graph", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   {
     Graph recorded = graph([](const Tensors& in) { return Tensors{one_hot(in[0], 3)}; }, {labels({0, 1})});
@@ -108,7 +108,7 @@ TEST_CASE("cuda: a replay's failure survives its graph", "[cuda]") {
   synchronize(kGpu);
 }
 
-TEST_CASE("cuda: recorded checks of shared and strided indices", "[cuda]") {
+TEST_CASE("cuda: recorded checks of shared and strided indices", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor x = on_gpu(normal(kKey.fold_in(2), {40, 50}, 0, 1, float32));
   const auto f = [](const Tensors& in) {
@@ -139,7 +139,7 @@ TEST_CASE("cuda: recorded checks of shared and strided indices", "[cuda]") {
   }
 }
 
-TEST_CASE("cuda: labels and pooled positions are checked as on the CPU", "[cuda]") {
+TEST_CASE("cuda: labels and pooled positions are checked as on the CPU", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor logits = normal(kKey.fold_in(7), {300, 6}, 0, 1, float32);
   const Tensor good = randint(kKey.fold_in(8), {300}, 0, 6, cpu_device);
@@ -168,7 +168,7 @@ TEST_CASE("cuda: labels and pooled positions are checked as on the CPU", "[cuda]
   CHECK(message([&] { return put({on_gpu(value), on_gpu(beyond)})[0].to_vector<double>(); }).find(unpool) == 0);
 }
 
-TEST_CASE("cuda: a replayed graph reports matrices that have no factors", "[cuda]") {
+TEST_CASE("cuda: a replayed graph reports matrices that have no factors", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const auto f = [](const Tensors& in) { return Tensors{cholesky(in[0]), solve(in[0], in[1])}; };
   const Tensor good = on_gpu(mul(eye(3, float64), full({2, 3, 3}, 2.0, float64)));
@@ -181,7 +181,7 @@ TEST_CASE("cuda: a replayed graph reports matrices that have no factors", "[cuda
   CHECK(message([&] { return recorded({singular, b})[0].to_vector<double>(); }).find(expected) == 0);
 }
 
-TEST_CASE("cuda: resizing is recorded with its weights", "[cuda]") {
+TEST_CASE("cuda: resizing is recorded with its weights", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const auto f = [](const Tensors& in) {
     return Tensors{resize2d(in[0], {9, 21}, {.antialias = true}), resize1d(in[0], 5),
@@ -195,7 +195,7 @@ TEST_CASE("cuda: resizing is recorded with its weights", "[cuda]") {
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));
 }
 
-TEST_CASE("cuda: expm is recorded with the same bits", "[cuda]") {
+TEST_CASE("cuda: expm is recorded with the same bits", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const auto f = [](const Tensors& in) {
     return Tensors{expm(in[0]), phi1(in[0]), grad([](const Tensor& a) { return sum(square(expm(a))); }, in[0])};

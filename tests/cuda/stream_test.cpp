@@ -11,7 +11,7 @@ namespace {
 
 const Device kGpu = cuda_test_device();
 
-TEST_CASE("cuda: work on another stream, ordered by events", "[cuda]") {
+TEST_CASE("cuda: work on another stream, ordered by events", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor x = arange(0, 1000, 1, {float64, kGpu});
   Event made(kGpu);
@@ -33,7 +33,7 @@ TEST_CASE("cuda: work on another stream, ordered by events", "[cuda]") {
   synchronize(kGpu);
 }
 
-TEST_CASE("cuda: memory of a stream that ended is used again", "[cuda]") {
+TEST_CASE("cuda: memory of a stream that ended is used again", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   Tensor kept;
   {
@@ -48,7 +48,7 @@ TEST_CASE("cuda: memory of a stream that ended is used again", "[cuda]") {
   CHECK(memory_stats(kGpu).cache_hits == before.cache_hits + 1);
 }
 
-TEST_CASE("cuda: a graph computes its function for new inputs", "[cuda]") {
+TEST_CASE("cuda: a graph computes its function for new inputs", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const Tensor w = tensor({2, -1, 0.5}, {float64, kGpu});
   Graph step = graph(

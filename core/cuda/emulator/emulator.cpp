@@ -3,7 +3,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <iterator>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -349,6 +353,9 @@ using Recording = std::vector<std::function<void()>>;
 struct CUstream_st {
   std::unique_ptr<Recording> recording;  // while a graph is recorded
   bool is_invalid = false;               // it did what no graph can hold
+
+  std::deque<std::function<void()>> late;  // left to do
+  std::uint64_t id = 0, given = 0, done = 0;
 };
 struct CUgraph_st {
   Recording work;
@@ -358,13 +365,72 @@ struct CUgraphExec_st {
 };
 struct CUevent_st {
   std::chrono::steady_clock::time_point time;
+  std::uint64_t stream = 0, mark = 0;  // what must be done before it
 };
 
-void solvent::cuda::emulator::submit(cudaStream_t stream, std::function<void()> work) {
-  if (stream != nullptr && stream->recording)
-    stream->recording->push_back(std::move(work));
-  else
+// With SOLVENT_EMULATOR_LATE=1 streams do their work as late as possible, when something waits for it: so tests find memory
+// that the host frees or changes too early, and streams that are not ordered.
+namespace {
+
+bool is_late() {
+  static const bool late = setting("SOLVENT_EMULATOR_LATE", 0) != 0;
+  return late;
+}
+
+// Guards what streams have left to do, the streams that there are, and pinned memory.
+std::recursive_mutex& late_mutex() {
+  static auto* const mutex = new std::recursive_mutex;
+  return *mutex;
+}
+std::map<std::uint64_t, cudaStream_t>& late_streams() {
+  static auto* const streams = new std::map<std::uint64_t, cudaStream_t>;
+  return *streams;
+}
+std::map<const unsigned char*, std::size_t>& pinned_blocks() {
+  static auto* const blocks = new std::map<const unsigned char*, std::size_t>;
+  return *blocks;
+}
+
+bool is_pinned(const void* p) {
+  const std::lock_guard lock(late_mutex());
+  const auto* const byte = static_cast<const unsigned char*>(p);
+  auto after = pinned_blocks().upper_bound(byte);
+  return after != pinned_blocks().begin() && byte < std::prev(after)->first + std::prev(after)->second;
+}
+
+// Does the work of stream number `id` up to item `end`, if it is not done.
+void do_late(std::uint64_t id, std::uint64_t end) {
+  const std::lock_guard lock(late_mutex());
+  const auto found = late_streams().find(id);
+  if (found == late_streams().end()) return;  // it did everything before it was destroyed
+  CUstream_st& stream = *found->second;
+  while (stream.done < end && !stream.late.empty()) {
+    const std::function<void()> work = std::move(stream.late.front());
+    stream.late.pop_front();
     work();
+    ++stream.done;
+  }
+}
+void do_late(cudaStream_t stream) {
+  if (stream != nullptr && !stream->recording) do_late(stream->id, stream->given);
+}
+void do_all_late() {
+  const std::lock_guard lock(late_mutex());
+  for (const auto& [id, stream] : late_streams()) do_late(id, stream->given);
+}
+
+}  // namespace
+
+void solvent::cuda::emulator::submit(cudaStream_t stream, std::function<void()> work) {
+  if (stream != nullptr && stream->recording) {
+    stream->recording->push_back(std::move(work));
+  } else if (stream != nullptr && is_late()) {
+    const std::lock_guard lock(late_mutex());
+    stream->late.push_back(std::move(work));
+    ++stream->given;
+  } else {
+    work();
+  }
 }
 
 const char* cudaGetErrorName(cudaError_t error) {
@@ -429,6 +495,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 }
 cudaError_t cudaFree(void* p) {
   if (p == nullptr) return cudaSuccess;
+  do_all_late();
   unsigned char* const block = static_cast<unsigned char*>(p) - 512;
   std::size_t bytes = 0;
   std::memcpy(&bytes, block, sizeof(bytes));
@@ -443,9 +510,15 @@ cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
 }
 cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
   *p = std::malloc(bytes);
-  return *p ? cudaSuccess : note(cudaErrorMemoryAllocation);
+  if (*p == nullptr) return note(cudaErrorMemoryAllocation);
+  std::memset(*p, 0xff, bytes);
+  const std::lock_guard lock(late_mutex());
+  pinned_blocks()[static_cast<unsigned char*>(*p)] = bytes;
+  return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* p) {
+  const std::lock_guard lock(late_mutex());
+  pinned_blocks().erase(static_cast<unsigned char*>(p));
   std::free(p);
   return cudaSuccess;
 }
@@ -453,7 +526,20 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   if (bytes > 0) std::memmove(to, from, bytes);
   return cudaSuccess;
 }
+// As the driver does, memory of the host that is not pinned is read before the call returns, and written before it returns.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const bool at_once = is_late() && stream != nullptr && !stream->recording;
+  if (at_once && kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
+    const auto* const first = static_cast<const unsigned char*>(from);
+    solvent::cuda::emulator::submit(stream, [to, copy = std::vector<unsigned char>(first, first + bytes)] {
+      (void)cudaMemcpy(to, copy.data(), copy.size(), cudaMemcpyHostToDevice);
+    });
+    return cudaSuccess;
+  }
+  if (at_once && kind == cudaMemcpyDeviceToHost && !is_pinned(to)) {
+    do_late(stream);
+    return cudaMemcpy(to, from, bytes, kind);
+  }
   solvent::cuda::emulator::submit(stream, [=] { (void)cudaMemcpy(to, from, bytes, kind); });
   return cudaSuccess;
 }
@@ -466,21 +552,36 @@ cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t 
   });
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() {
+  do_all_late();
+  return cudaSuccess;
+}
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  static std::uint64_t number = 0;
+  const std::lock_guard lock(late_mutex());
   *stream = new CUstream_st;
+  (*stream)->id = ++number;
+  late_streams()[number] = *stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  do_late(stream);
+  const std::lock_guard lock(late_mutex());
+  late_streams().erase(stream->id);
   delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  do_late(stream);
   if (stream == nullptr || !stream->recording) return cudaSuccess;
   stream->is_invalid = true;
   return note(cudaErrorStreamCaptureUnsupported);
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (is_late())
+    solvent::cuda::emulator::submit(stream, [id = event->stream, mark = event->mark] { do_late(id, mark); });
+  return cudaSuccess;
+}
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   *status = stream == nullptr || !stream->recording ? cudaStreamCaptureStatusNone
             : stream->is_invalid                    ? cudaStreamCaptureStatusInvalidated
@@ -525,12 +626,23 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(late_mutex());
   event->time = std::chrono::steady_clock::now();
+  event->stream = stream == nullptr ? 0 : stream->id;
+  event->mark = stream == nullptr ? 0 : stream->given;
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  constexpr auto kNotReady = static_cast<cudaError_t>(600);
+  const std::lock_guard lock(late_mutex());
+  const auto found = late_streams().find(event->stream);
+  return found == late_streams().end() || found->second->done >= event->mark ? cudaSuccess : kNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  do_late(event->stream, event->mark);
+  return cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return cudaSuccess;
