@@ -82,7 +82,7 @@ void require_dtype(const char* op, const Tensor& t) {
 
 template <class T>
 T convert(const char* op, double value, DType dtype) {
-  if constexpr (std::is_floating_point_v<T>) {
+  if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, BFloat16>) {
     return static_cast<T>(value);
   } else if constexpr (std::is_same_v<T, bool>) {
     return value != 0;
@@ -296,6 +296,7 @@ SOLVENT_INSTANTIATE(double)
 SOLVENT_INSTANTIATE(std::int64_t)
 SOLVENT_INSTANTIATE(bool)
 SOLVENT_INSTANTIATE(std::uint8_t)
+SOLVENT_INSTANTIATE(BFloat16)
 #undef SOLVENT_INSTANTIATE
 
 }  // namespace solvent

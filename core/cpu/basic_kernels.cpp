@@ -1,6 +1,7 @@
 // Vector loops behind engine/basic.h. Memory-bound: one pass, no temporaries; fresh results larger than the last-level
 // cache are written past it (a normal store would first read the line). Deterministic: sums are formed per block of fixed
-// size, and blocks are added in index order.
+// size, and blocks are added in index order. bfloat16 is computed in float32 and every result rounded once; what other types
+// do in vectors is left to the compiler there, except for sums, whose blocks pass through a float32 buffer.
 
 #include "solvent/core/engine/basic.h"
 
@@ -193,6 +194,9 @@ void vector_add_dense(const double* a, const double* b, double* y, std::int64_t 
 void vector_add_dense(const std::int64_t* a, const std::int64_t* b, std::int64_t* y, std::int64_t n, bool) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
 }
+void vector_add_dense(const BFloat16* a, const BFloat16* b, BFloat16* y, std::int64_t n, bool) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = BFloat16(a[i] + b[i]);
+}
 
 void vector_add(const float* a, std::int64_t sa, const float* b, std::int64_t sb, float* y, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(add_f32)(a, sa, b, sb, y, n);
@@ -235,15 +239,22 @@ void add_typed(const T* a, const T* b, T* y, const Loops& loops) {
   });
 }
 
+// The type in which elements of type T are computed.
+template <class T>
+using Compute = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+
+std::int64_t multiply_add(std::int64_t x, std::int64_t a, std::int64_t b) noexcept { return a * x + b; }
+BFloat16 multiply_add(BFloat16 x, float a, float b) noexcept { return BFloat16(std::fma(a, static_cast<float>(x), b)); }
+
 template <class T>
 void affine_dense_typed(const T* x, double scale, double shift, T* y, std::int64_t n) {
-  const T a = static_cast<T>(scale), b = static_cast<T>(shift);
+  const auto a = static_cast<Compute<T>>(scale), b = static_cast<Compute<T>>(shift);
   const bool stream = x != y && worth_streaming(y, n);
   parallel_for(n, kElementGrain, [=](std::int64_t begin, std::int64_t end) {
     if constexpr (std::is_floating_point_v<T>) {
       vector_affine(x + begin, a, b, y + begin, end - begin, stream);
     } else {
-      for (std::int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(a * x[i] + b);
+      for (std::int64_t i = begin; i < end; ++i) y[i] = multiply_add(x[i], a, b);
     }
   });
 }
@@ -265,8 +276,8 @@ void affine_typed(const T* x, double scale, double shift, T* y, const Loops& loo
         vector_affine(buffer, a, b, py + i, n, false);
       }
     } else {
-      const T a = static_cast<T>(scale), b = static_cast<T>(shift);
-      for (std::int64_t i = 0; i < count; ++i) py[i] = static_cast<T>(a * px[i * sx] + b);
+      const auto a = static_cast<Compute<T>>(scale), b = static_cast<Compute<T>>(shift);
+      for (std::int64_t i = 0; i < count; ++i) py[i] = multiply_add(px[i * sx], a, b);
     }
   });
 }
@@ -274,7 +285,7 @@ void affine_typed(const T* x, double scale, double shift, T* y, const Loops& loo
 template <class F>
 void dispatch_number(DType dtype, const char* op, F&& f) {
   if (dtype == DType::int64) return f(detail::TypeTag<std::int64_t>{});
-  dispatch_float(dtype, op, f);
+  dispatch_floating(dtype, op, f);
 }
 
 // Kept and summed axes of a reduction, each merged among themselves.
@@ -304,11 +315,13 @@ Reduction plan(const Tensor& x, const Tensor& y) {
 template <class T>
 double sum_strided(const T* x, std::int64_t stride, std::int64_t count) {
   double total = 0;
-  if (stride == 1) {
-    for (std::int64_t i = 0; i < count; i += kSumBlock) total += vector_sum(x + i, std::min(kSumBlock, count - i));
-    return total;
+  if constexpr (std::is_floating_point_v<T>) {
+    if (stride == 1) {
+      for (std::int64_t i = 0; i < count; i += kSumBlock) total += vector_sum(x + i, std::min(kSumBlock, count - i));
+      return total;
+    }
   }
-  T buffer[kScratch];
+  Compute<T> buffer[kScratch];
   for (std::int64_t i = 0; i < count; i += kScratch) {
     const std::int64_t n = std::min(kScratch, count - i);
     for (std::int64_t j = 0; j < n; ++j) buffer[j] = x[(i + j) * stride];
@@ -350,9 +363,9 @@ template <class T>
 void sum_columns(const T* x, const Loops& reduced, std::int64_t first_row, std::int64_t last_row, std::int64_t columns,
                  double* sums) {
   constexpr std::int64_t kRows = 64;
-  T block[kScratch];
+  Compute<T> block[kScratch];
   for (std::int64_t row = first_row; row < last_row; row += kRows) {
-    std::fill_n(block, columns, T(0));
+    std::fill_n(block, columns, Compute<T>(0));
     for (std::int64_t r = row; r < std::min(row + kRows, last_row); ++r) {
       std::int64_t offset = 0;
       std::int64_t index = r;
@@ -360,7 +373,11 @@ void sum_columns(const T* x, const Loops& reduced, std::int64_t first_row, std::
         offset += index % reduced.extent[axis] * reduced.stride[0][axis];
         index /= reduced.extent[axis];
       }
-      vector_accumulate(x + offset, block, columns);
+      if constexpr (std::is_floating_point_v<T>) {
+        vector_accumulate(x + offset, block, columns);
+      } else {
+        for (std::int64_t j = 0; j < columns; ++j) block[j] += x[offset + j];
+      }
     }
     for (std::int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(block[j]);
   }
@@ -506,7 +523,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
     }
     return y;
   }
-  dispatch_float(x.dtype(), "sum", [&](auto tag) {
+  dispatch_floating(x.dtype(), "sum", [&](auto tag) {
     using T = typename decltype(tag)::type;
     sum_to_typed<T>(ptr<T>(x), mutable_ptr<T>(y), r);
   });

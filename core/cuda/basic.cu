@@ -118,16 +118,23 @@ struct Affine {
   __device__ T operator()(const T (&x)[1]) const { return std::fma(scale, x[0], shift); }
 };
 template <>
+struct Affine<BFloat16> {
+  float scale, shift;
+  __device__ BFloat16 operator()(const BFloat16 (&x)[1]) const {
+    return BFloat16(std::fma(scale, static_cast<float>(x[0]), shift));
+  }
+};
+template <>
 struct Affine<std::int64_t> {
   std::int64_t scale, shift;
   __device__ std::int64_t operator()(const std::int64_t (&x)[1]) const { return scale * x[0] + shift; }
 };
 
-// float32, float64 or int64.
+// Floating or int64.
 template <class F>
 void dispatch_number(DType dtype, const char* op, F&& f) {
   if (dtype == DType::int64) return f(solvent::detail::TypeTag<std::int64_t>{});
-  dispatch_float(dtype, op, f);
+  dispatch_floating(dtype, op, f);
 }
 
 // --- sums over axes -------------------------------------------------------------------------------------------------------
@@ -180,6 +187,7 @@ void copy_strided(const Tensor& src, Tensor& dst) {
   if (src.numel() == 0) return;
   switch (size_of(src.dtype())) {
     case 1: return copy_typed<std::uint8_t>(src, dst);
+    case 2: return copy_typed<std::uint16_t>(src, dst);
     case 4: return copy_typed<std::uint32_t>(src, dst);
     default: return copy_typed<std::uint64_t>(src, dst);
   }
@@ -198,20 +206,15 @@ Tensor affine(Tensor& x, double scale, double shift) {
   Tensor y;
   dispatch_number(x.dtype(), "affine", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    y = elementwise<T, T>("affine", Affine<T>{static_cast<T>(scale), static_cast<T>(shift)}, {&x});
+    using S = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+    y = elementwise<T, T>("affine", Affine<T>{static_cast<S>(scale), static_cast<S>(shift)}, {&x});
   });
   return y;
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {
   Tensor y = engine::empty(shape, x.dtype(), x.device());
-  if (x.dtype() == DType::int64) {
-    sum_typed<std::int64_t>(x, y);
-  } else if (x.dtype() == DType::float32) {
-    sum_typed<float>(x, y);
-  } else {
-    sum_typed<double>(x, y);
-  }
+  dispatch_number(x.dtype(), "sum", [&](auto tag) { sum_typed<typename decltype(tag)::type>(x, y); });
   return y;
 }
 

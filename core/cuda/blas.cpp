@@ -30,7 +30,13 @@ void check_blas(cublasStatus_t status, const char* what) {
 // The library's state for one device and thread: handles must not be shared by threads, workspaces not by streams.
 class Library {
  public:
-  explicit Library(Device device) : device_(device) { check_blas(cublasCreate(&handle_), "make a handle"); }
+  explicit Library(Device device) : device_(device) {
+    check_blas(cublasCreate(&handle_), "make a handle");
+    // Without this, parts of a long sum may be added up in bfloat16.
+    check_blas(cublasSetMathMode(handle_, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                                                    CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+               "set its precision");
+  }
   ~Library() {
     for (const Workspace& w : workspaces_) deallocate(w.memory, device_);
     (void)cublasDestroy(handle_);
@@ -79,13 +85,14 @@ cublasHandle_t current_handle(Device device) {
 
 template <class T>
 cudaDataType_t data_type() {
+  if (std::is_same_v<T, BFloat16>) return CUDA_R_16BF;
   return std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
 }
 
 template <class T>
 cublasComputeType_t compute_type(bool exact) {
   if (std::is_same_v<T, double>) return CUBLAS_COMPUTE_64F;
-  if (exact) return CUBLAS_COMPUTE_32F;
+  if (exact || std::is_same_v<T, BFloat16>) return CUBLAS_COMPUTE_32F;
   switch (matmul_precision()) {
     case MatmulPrecision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
     case MatmulPrecision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
@@ -128,11 +135,16 @@ void pointers(const Gemm<T>& g, const T* const* a, const T* const* b, T* const* 
 
 void gemm(const Gemm<float>& call, Device device) { strided(call, device); }
 void gemm(const Gemm<double>& call, Device device) { strided(call, device); }
+void gemm(const Gemm<BFloat16>& call, Device device) { strided(call, device); }
 void gemm_pointers(const Gemm<float>& call, const float* const* a, const float* const* b, float* const* c,
                    Device device) {
   pointers(call, a, b, c, device);
 }
 void gemm_pointers(const Gemm<double>& call, const double* const* a, const double* const* b, double* const* c,
+                   Device device) {
+  pointers(call, a, b, c, device);
+}
+void gemm_pointers(const Gemm<BFloat16>& call, const BFloat16* const* a, const BFloat16* const* b, BFloat16* const* c,
                    Device device) {
   pointers(call, a, b, c, device);
 }

@@ -7,25 +7,29 @@
 /// as matmul_precision() says, without TF32 unless asked.
 
 #include <cstdint>
+#include <type_traits>
 
+#include "solvent/core/bfloat16.h"
 #include "solvent/core/device.h"
 #include "solvent/core/export.h"
 
 namespace solvent::cuda {
 
 /// C = alpha op(A) op(B) + beta C for `batch` products of row-major matrices: op(A) (m, k), op(B) (k, n), C (m, n). Strides
-/// are between consecutive operands; 0 shares an input. C is not read if beta is 0. No extent is 0.
+/// are between consecutive operands; 0 shares an input. C is not read if beta is 0. No extent is 0. bfloat16 is multiplied and
+/// added in float32, and each element of C rounded once.
 template <class T>
 struct Gemm {
+  using Scalar = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
   bool trans_a = false;
   bool trans_b = false;
   std::int64_t m = 0, n = 0, k = 0;
-  T alpha = T(1);
+  Scalar alpha = Scalar(1);
   const T* a = nullptr;
   std::int64_t lda = 0;
   const T* b = nullptr;
   std::int64_t ldb = 0;
-  T beta = T(0);
+  Scalar beta = Scalar(0);
   T* c = nullptr;
   std::int64_t ldc = 0;
   std::int64_t batch = 1;
@@ -37,6 +41,7 @@ struct Gemm {
 /// @{
 SOLVENT_API void gemm(const Gemm<float>& call, Device device);
 SOLVENT_API void gemm(const Gemm<double>& call, Device device);
+SOLVENT_API void gemm(const Gemm<BFloat16>& call, Device device);
 /// @}
 
 /// The same for products anywhere in memory: arrays of `call.batch` pointers, themselves in device memory, replace the
@@ -46,6 +51,8 @@ SOLVENT_API void gemm_pointers(const Gemm<float>& call, const float* const* a, c
                                Device device);
 SOLVENT_API void gemm_pointers(const Gemm<double>& call, const double* const* a, const double* const* b,
                                double* const* c, Device device);
+SOLVENT_API void gemm_pointers(const Gemm<BFloat16>& call, const BFloat16* const* a, const BFloat16* const* b,
+                               BFloat16* const* c, Device device);
 /// @}
 
 }  // namespace solvent::cuda

@@ -1,5 +1,6 @@
 #pragma once
-/// The arithmetic that autodiff's basis operations need, on raw tensors (no derivative information).
+/// The arithmetic that autodiff's basis operations need, on raw tensors (no derivative information): float32, float64,
+/// int64, and bfloat16, which is computed in float32 and rounded once per result.
 
 #include "solvent/core/tensor.h"
 

@@ -24,6 +24,7 @@ namespace {
 using Bytes16 = std::uint8_t __attribute__((vector_size(16)));
 using Words4 = std::uint32_t __attribute__((vector_size(16)));
 using Words2 = std::uint64_t __attribute__((vector_size(16)));
+using Halves4 = std::uint16_t __attribute__((vector_size(8)));
 
 template <class V>
 inline V load(const void* p) noexcept {
@@ -226,6 +227,22 @@ inline void transpose_block(const std::uint64_t* src, std::int64_t src_stride, s
   }
 }
 
+inline void transpose_block(const std::uint16_t* src, std::int64_t src_stride, std::uint16_t* to,
+                            std::int64_t to_stride) noexcept {
+  const auto r0 = load<Halves4>(src);
+  const auto r1 = load<Halves4>(src + src_stride);
+  const auto r2 = load<Halves4>(src + 2 * src_stride);
+  const auto r3 = load<Halves4>(src + 3 * src_stride);
+  const auto a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
+  const auto b = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+  const auto c = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+  const auto d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+  store(to, __builtin_shufflevector(a, b, 0, 1, 4, 5));
+  store(to + to_stride, __builtin_shufflevector(a, b, 2, 3, 6, 7));
+  store(to + 2 * to_stride, __builtin_shufflevector(c, d, 0, 1, 4, 5));
+  store(to + 3 * to_stride, __builtin_shufflevector(c, d, 2, 3, 6, 7));
+}
+
 inline void transpose_block(const std::uint8_t* src, std::int64_t src_stride, std::uint8_t* to,
                             std::int64_t to_stride) noexcept {
   for (std::int64_t i = 0; i < 4; ++i)
@@ -370,6 +387,7 @@ void strided_copy(const Shape& shape, std::size_t element, const std::byte* src,
   switch (element) {
     case 8: return run(std::uint64_t{});
     case 4: return run(std::uint32_t{});
+    case 2: return run(std::uint16_t{});
     default: return run(std::uint8_t{});
   }
 }

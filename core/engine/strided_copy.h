@@ -8,7 +8,7 @@
 
 namespace solvent::engine {
 
-/// dst[i] = src[i] for every index of `shape`. `element` is 1, 4 or 8 bytes; strides in elements (negative ones and, in
+/// dst[i] = src[i] for every index of `shape`. `element` is 1, 2, 4 or 8 bytes; strides in elements (negative ones and, in
 /// `src`, zeros are allowed). `src` and `dst` must not overlap. Runs on several threads when the copy is large.
 ///
 /// Contiguous runs are copied as such; when the unit-stride axes of both sides differ, square tiles are transposed

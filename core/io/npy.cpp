@@ -42,7 +42,10 @@ constexpr Descr kDescrs[] = {{DType::float32, "<f4"},
 std::string_view descr_of(DType dtype) {
   for (const Descr& entry : kDescrs)
     if (entry.dtype == dtype) return entry.name;
-  return "";
+  throw DtypeError(fmt::format(
+      "[save_npy] got dtype {}, for which the format has no name; expected float32, float64, int64, bool or "
+      "uint8. Write cast(x, float32), or use save_safetensors.",
+      to_string(dtype)));
 }
 
 struct Header {

@@ -9,7 +9,8 @@
 
 namespace solvent {
 
-/// Writes format 1.0, C order, atomically (temporary file + rename). @throws IoError
+/// Writes format 1.0, C order, atomically (temporary file + rename). @throws IoError; DtypeError for bfloat16,
+/// which the format does not know.
 SOLVENT_API void save_npy(const std::string& path, const Tensor& t);
 
 /// Reads a file; the claimed size is checked against the file size before allocating. @throws IoError

@@ -30,17 +30,14 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr int kMaxDepth = 4;
 constexpr const char* kMetadata = "__metadata__";
-constexpr const char* kSupported = "Solvent reads F32, F64, I64, BOOL and U8";
+constexpr const char* kSupported = "Solvent reads F32, F64, BF16, I64, BOOL and U8";
 
 struct DTypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr DTypeName kDTypeNames[] = {{DType::float32, "F32"},
-                                     {DType::float64, "F64"},
-                                     {DType::int64, "I64"},
-                                     {DType::boolean, "BOOL"},
-                                     {DType::uint8, "U8"}};
+constexpr DTypeName kDTypeNames[] = {{DType::float32, "F32"}, {DType::float64, "F64"},  {DType::bfloat16, "BF16"},
+                                     {DType::int64, "I64"},   {DType::boolean, "BOOL"}, {DType::uint8, "U8"}};
 
 std::string_view name_of(DType dtype) {
   for (const DTypeName& entry : kDTypeNames)

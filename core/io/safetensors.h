@@ -1,6 +1,6 @@
 #pragma once
 /// Checkpoints in the safetensors format (8-byte little-endian header length, JSON header, raw data). Files open in
-/// Python's `safetensors`, and the reverse. dtypes: F32, F64, I64, BOOL, U8.
+/// Python's `safetensors`, and the reverse. dtypes: F32, F64, BF16, I64, BOOL, U8.
 
 #include <cstddef>
 #include <map>

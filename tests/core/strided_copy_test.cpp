@@ -61,6 +61,7 @@ TEST_CASE("strided_copy: random permutations of random shapes, all element sizes
       std::swap(order[i], order[static_cast<std::size_t>(choose.integer(0, static_cast<std::int64_t>(i)))]);
     check_permuted<std::uint32_t>(base, order);
     check_permuted<std::uint64_t>(base, order);
+    check_permuted<std::uint16_t>(base, order);
     check_permuted<std::uint8_t>(base, order);
   }
 }
@@ -70,6 +71,8 @@ TEST_CASE("strided_copy: large transposes, square, narrow and with odd remainder
        {std::pair{1024, 1024}, {777, 1029}, {3, 100003}, {100003, 3}, {16, 70000}, {70001, 17}})
     check_permuted<std::uint32_t>({rows, columns}, {1, 0});
   check_permuted<std::uint64_t>({300, 5, 129}, {2, 0, 1});
+  check_permuted<std::uint16_t>({513, 259}, {1, 0});
+  check_permuted<std::uint16_t>({4100, 4099}, {1, 0});
   check_permuted<std::uint8_t>({513, 259}, {1, 0});
   check_permuted<std::uint32_t>({3072, 3072}, {1, 0});  // past the cache: non-temporal stores
 }

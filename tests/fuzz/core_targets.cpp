@@ -24,6 +24,7 @@ void read_all(const Tensor& t) {
     case DType::float64: static_cast<void>(t.to_vector<double>()); break;
     case DType::int64: static_cast<void>(t.to_vector<std::int64_t>()); break;
     case DType::uint8: static_cast<void>(t.to_vector<std::uint8_t>()); break;
+    case DType::bfloat16: static_cast<void>(t.to_vector<BFloat16>()); break;
     case DType::boolean: static_cast<void>(t.to_vector<bool>()); break;
   }
 }
