@@ -229,9 +229,17 @@ void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
 }
 
 void check_floating(const char* op, const Tensor& x) {
+  const DType dtype = x.dtype();
+  if (is_floating(dtype) && !is_storage_type(dtype)) [[likely]]
+    return;
+  std::string text = std::string("[") + op + "] got " + describe(x) + "; expected float32 or float64. ";
+  text += is_storage_type(dtype) ? floating_advice(dtype) : "Use cast(x, dtype).";
+  throw DtypeError(text);
+}
+
+void check_floating_or_storage(const char* op, const Tensor& x) {
   if (!is_floating(x.dtype())) [[unlikely]]
-    throw DtypeError(std::string("[") + op + "] got " + describe(x) +
-                     "; expected float32 or float64. Use cast(x, dtype).");
+    check_floating(op, x);
 }
 
 void align(const char* op, Tensor& a, Tensor& b) {

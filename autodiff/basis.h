@@ -8,7 +8,7 @@ namespace solvent {
 
 /// a + b elementwise with broadcasting. @throws ShapeError, DtypeError
 SOLVENT_API Tensor add(Tensor a, Tensor b);
-/// a * x + b elementwise for scalars a, b, rounded once to x's floating dtype; for integer tensors a and b must be
+/// a * x + b elementwise for scalars a, b, rounded once to x's floating dtype (float32 for bfloat16); for integer tensors a and b must be
 /// integers. @throws DtypeError
 SOLVENT_API Tensor affine(Tensor x, double a, double b);
 /// View (or copy, if strides do not allow a view) with another shape; one extent may be -1. @throws ShapeError
@@ -24,7 +24,10 @@ namespace detail {
 /// Brings two operands to one shape with reshape and broadcast_to views (the rank rule). Checks dtypes and devices.
 SOLVENT_API void align(const char* op, Tensor& a, Tensor& b);
 SOLVENT_API void check_same_dtype(const char* op, const Tensor& a, const Tensor& b);
+/// float32 or float64, in which all operations compute.
 SOLVENT_API void check_floating(const char* op, const Tensor& x);
+/// One of these, or bfloat16.
+SOLVENT_API void check_floating_or_storage(const char* op, const Tensor& x);
 }  // namespace detail
 
 }  // namespace solvent

@@ -154,10 +154,10 @@ GradcheckReport gradcheck(const TensorsFn& f, const Tensors& xs, const Gradcheck
   Problem p;
   std::vector<std::size_t> active;
   for (std::size_t i = 0; i < xs.size(); ++i) {
-    if (xs[i].dtype() == DType::float32)
-      throw DtypeError("[gradcheck] got input " + std::to_string(i) +
-                       " of type float32; expected float64, differences in "
-                       "float32 carry no digits. Use cast(x, float64).");
+    if (is_floating(xs[i].dtype()) && xs[i].dtype() != DType::float64)
+      throw DtypeError("[gradcheck] got input " + std::to_string(i) + " of type " +
+                       std::string(to_string(xs[i].dtype())) + "; expected float64, differences in " +
+                       std::string(to_string(xs[i].dtype())) + " carry no digits. Use cast(x, float64).");
     if (is_floating(xs[i].dtype())) {
       active.push_back(i);
       p.xs.push_back(xs[i]);

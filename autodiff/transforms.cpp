@@ -61,10 +61,10 @@ void check_differentiable(const char* transform, const Tensors& xs) {
   check_inputs(transform, xs);
   for (std::size_t i = 0; i < xs.size(); ++i)
     if (!is_floating(xs[i].dtype()))
-      throw DtypeError(
-          std::string("[") + transform + "] got input " + std::to_string(i) + " of type " +
-          std::string(to_string(xs[i].dtype())) +
-          "; expected float32 or float64 to differentiate. Capture integer tensors in the function instead.");
+      throw DtypeError(std::string("[") + transform + "] got input " + std::to_string(i) + " of type " +
+                       std::string(to_string(xs[i].dtype())) +
+                       "; expected float32 or float64 (or the storage type bfloat16) to differentiate. Capture integer "
+                       "tensors in the function instead.");
 }
 
 void check_like(const char* transform, const char* what, std::size_t i, const Tensor& got, const Tensor& meta,
@@ -205,7 +205,7 @@ namespace {
 Tensor unit_directions(const Tensor& x, std::int64_t first, std::int64_t count) {
   const std::int64_t n = x.numel();
   Tensor seeds = zeros({count, n}, x.dtype());
-  dispatch_float(x.dtype(), "jacobian", [&](auto tag) {
+  dispatch_floating(x.dtype(), "jacobian", [&](auto tag) {
     using T = typename decltype(tag)::type;
     T* p = engine::mutable_ptr<T>(seeds);
     for (std::int64_t k = 0; k < count; ++k) p[k * n + first + k] = T(1);

@@ -174,6 +174,11 @@ LoadReport Module::load(const std::string& path, Strict strict) {
 }
 
 void Module::to(DType dtype) {
+  if (is_storage_type(dtype))
+    throw DtypeError(fmt::format(
+        "[Module::to] got {}; expected float32 or float64, because steps of an optimiser are too small for "
+        "bfloat16. Keep float32 and use cast(parameter, bfloat16) inside the function that is differentiated.",
+        to_string(dtype)));
   if (!is_floating(dtype))
     throw DtypeError(fmt::format("[Module::to] got {}; expected float32 or float64.", to_string(dtype)));
   const Collector all(*this);

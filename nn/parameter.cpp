@@ -8,6 +8,11 @@
 namespace solvent::nn {
 
 Parameter::Parameter(Tensor value) : value_(std::move(value)) {
+  if (value_.defined() && is_storage_type(value_.dtype()))
+    throw DtypeError(fmt::format(
+        "[Parameter] got a {}; expected float32 or float64, because steps of an optimiser are too small for "
+        "bfloat16. Keep float32 and use cast(parameter, bfloat16) inside the function that is differentiated.",
+        describe(value_)));
   if (value_.defined() && !is_floating(value_.dtype()))
     throw DtypeError(
         fmt::format("[Parameter] got a {}; expected float32 or float64, because parameters are differentiated. Keep "

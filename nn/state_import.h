@@ -67,7 +67,7 @@ class SOLVENT_API ImportRules {
 /// How strictly a foreign state dict has to fit.
 struct ImportOptions {
   Strict strict = Strict::yes;  ///< no: load what fits, report the rest
-  bool cast = false;            ///< convert between float32 and float64; otherwise another dtype is a mismatch
+  bool cast = false;            ///< convert floating types, from bfloat16 too; otherwise another dtype is a mismatch
 };
 
 /// Tensors of a `.safetensors` or `.npz` file, or of one `.npy` file under its name without ending.

@@ -239,7 +239,7 @@ void check_options(const char* op, const ConvGeometry& g) {
 
 void check_operands(const Words& words, const Tensor& x, const Tensor& w, int rank) {
   detail::check_same_dtype(words.op, x, w);
-  detail::check_floating(words.op, x);
+  detail::check_floating_or_storage(words.op, x);
   if (x.rank() != rank || w.rank() != rank)
     throw ShapeError(fmt::format("[{}] got {} and {}; expected {} and {}. Use unsqueeze(x, 0) for a batch of one.",
                                  words.op, to_string(x.shape()), to_string(w.shape()), words.x, words.w));

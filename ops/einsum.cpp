@@ -121,7 +121,8 @@ Named contracted(Named a, Named b, const Labels& keep, std::string_view equation
   const std::int64_t rows = product_of(a, r.left);
   const std::int64_t columns = product_of(b, r.right);
   const std::int64_t inner = product_of(a, r.contracted);
-  if (r.left.empty() && r.right.empty()) {  // dot products: memory decides, not arithmetic
+  // Dot products: memory decides, not arithmetic. bfloat16 is not rounded before it is added.
+  if (r.left.empty() && r.right.empty() && !is_storage_type(a.value.dtype())) {
     Tensor y = mul(permuted(a, joined(r.batch, r.contracted)), permuted(b, joined(r.batch, r.contracted)));
     Axes axes;
     for (int i = 0; i < static_cast<int>(r.contracted.size()); ++i) axes.push_back(-1 - i);
@@ -288,7 +289,7 @@ struct EinsumCall {
     std::vector<std::int64_t> extents(kLetters + kMaxRank, -1);
     int further = 0;
     for (std::size_t i = 0; i < values.size(); ++i) {
-      detail::check_floating("einsum", values[i]);
+      detail::check_floating_or_storage("einsum", values[i]);
       if (i > 0) detail::check_same_dtype("einsum", operands[0].value, values[i]);
       const Einsum::Term& term = plan.inputs_[i];
       if (term.ellipsis >= 0) further = std::max(further, values[i].rank() - static_cast<int>(term.labels.size()));

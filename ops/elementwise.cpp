@@ -30,9 +30,16 @@ using functor::UnaryFn;
 
 void check_arithmetic(const char* op, const Tensor& x) {
   const DType dtype = x.dtype();
+  if (is_storage_type(dtype)) [[unlikely]]
+    detail::check_floating(op, x);
   if (!is_floating(dtype) && dtype != int64) [[unlikely]]
     throw DtypeError(
         fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, dtype).", op, describe(x)));
+}
+
+// For neg, sub and mul, which exist for bfloat16 too.
+void check_number(const char* op, const Tensor& x) {
+  if (!is_storage_type(x.dtype())) check_arithmetic(op, x);
 }
 
 void check_boolean(const char* op, const Tensor& x) {
@@ -56,6 +63,12 @@ Tensor apply_unary_arithmetic(const OpDef& op, Tensor x) {
 Tensor apply_binary(const OpDef& op, Tensor a, Tensor b) {
   detail::align(op.name.data(), a, b);
   check_arithmetic(op.name.data(), a);
+  return apply1(op, nullptr, std::move(a), std::move(b));
+}
+
+Tensor apply_binary_number(const OpDef& op, Tensor a, Tensor b) {
+  detail::align(op.name.data(), a, b);
+  check_number(op.name.data(), a);
   return apply1(op, nullptr, std::move(a), std::move(b));
 }
 
@@ -353,8 +366,8 @@ Tensor clip_grad(Tensor g, Tensor x, double low, double high) {
 
 // --- arithmetic -----------------------------------------------------------------------------------------------------------
 
-Tensor sub(Tensor a, Tensor b) { return apply_binary(kSub, std::move(a), std::move(b)); }
-Tensor mul(Tensor a, Tensor b) { return apply_binary(kMul, std::move(a), std::move(b)); }
+Tensor sub(Tensor a, Tensor b) { return apply_binary_number(kSub, std::move(a), std::move(b)); }
+Tensor mul(Tensor a, Tensor b) { return apply_binary_number(kMul, std::move(a), std::move(b)); }
 Tensor div(Tensor a, Tensor b) { return apply_binary_floating(kDiv, std::move(a), std::move(b)); }
 Tensor pow(Tensor a, Tensor b) { return apply_binary_floating(kPow, std::move(a), std::move(b)); }
 Tensor minimum(Tensor a, Tensor b) { return apply_binary(kMinimum, std::move(a), std::move(b)); }
@@ -368,7 +381,10 @@ Tensor pow(Tensor x, double p) {
   return apply1(kPowScalar, &attrs, std::move(x));
 }
 
-Tensor neg(Tensor x) { return apply_unary_arithmetic(kNeg, std::move(x)); }
+Tensor neg(Tensor x) {
+  check_number("neg", x);
+  return apply1(kNeg, nullptr, std::move(x));
+}
 Tensor abs(Tensor x) { return apply_unary_arithmetic(kAbs, std::move(x)); }
 Tensor sign(Tensor x) { return apply_unary_arithmetic(kSign, std::move(x)); }
 Tensor square(Tensor x) { return apply_unary_arithmetic(kSquare, std::move(x)); }

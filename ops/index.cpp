@@ -243,6 +243,7 @@ Tensor embedding(Tensor weight, Tensor index) {
 
 Tensor one_hot(Tensor index, std::int64_t classes, DType dtype) {
   check_dtype("one_hot", index);
+  if (is_storage_type(dtype)) detail::throw_not_floating("one_hot", dtype);
   if (!is_floating(dtype))
     throw DtypeError(fmt::format("[one_hot] got dtype {}; expected float32 or float64.", to_string(dtype)));
   if (classes < 0) throw ValueError(fmt::format("[one_hot] got {} classes; expected at least 0.", classes));

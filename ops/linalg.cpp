@@ -177,7 +177,7 @@ OpList linalg_ops() { return kLinalgFamily; }
 
 Tensor matmul(Tensor a, Tensor b) {
   detail::check_same_dtype("matmul", a, b);
-  detail::check_floating("matmul", a);
+  detail::check_floating_or_storage("matmul", a);
   const int rank_a = a.rank();
   const int rank_b = b.rank();
   if (rank_a == 0 || rank_b == 0) [[unlikely]]
@@ -199,12 +199,15 @@ Tensor dot(Tensor a, Tensor b) {
   if (a.rank() == 0 || b.rank() == 0 || a.shape().back() != b.shape().back())
     throw ShapeError(fmt::format("[dot] got a {} and b {}; expected equal last extents. Use a * b for scalars.",
                                  to_string(a.shape()), to_string(b.shape())));
+  // Products must not be rounded before they are added.
+  if (is_storage_type(a.dtype()))
+    return squeeze(squeeze(matmul(unsqueeze(std::move(a), -2), unsqueeze(std::move(b), -1)), -1), -1);
   return sum(mul(std::move(a), std::move(b)), {-1});
 }
 
 Tensor outer(Tensor a, Tensor b) {
   detail::check_same_dtype("outer", a, b);
-  detail::check_floating("outer", a);
+  detail::check_floating_or_storage("outer", a);
   if (a.rank() == 0 || b.rank() == 0)
     throw ShapeError(fmt::format("[outer] got a {} and b {}; expected at least one axis each. Use a * b for scalars.",
                                  to_string(a.shape()), to_string(b.shape())));

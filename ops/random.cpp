@@ -32,6 +32,7 @@ constinit const OpDef* const kOps[] = {&kUniform, &kNormal, &kTruncatedNormal, &
 Tensor draw(const OpDef& op, const RandomAttrs& attrs) { return std::move(apply(op, {}, &attrs)[0]); }
 
 RandomAttrs attrs_for(const char* op, Key key, const Shape& shape, TensorOptions options) {
+  if (is_storage_type(options.dtype)) detail::throw_not_floating(op, options.dtype);
   if (!is_floating(options.dtype))
     throw DtypeError(
         fmt::format("[{}] got dtype {}; expected float32 or float64. Use randint for integers, or cast(x, dtype).", op,

@@ -228,6 +228,7 @@ constinit const OpDef* const kOps[] = {&kMaxWithArg, &kMinWithArg,  &kAll,      
 
 ValueAndIndex extreme(const OpDef& op, const char* name, Tensor x, std::int64_t axis, bool keepdims) {
   check_summable(name, x);
+  if (is_storage_type(x.dtype())) detail::check_floating(name, x);
   const int a = normalise_axis(name, axis, x.rank());
   const Shape shape = x.shape();
   if (shape[a] == 0)

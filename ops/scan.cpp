@@ -301,6 +301,7 @@ constinit const OpDef kCumprod{.name = "cumprod",
                                .outputs = Save::data};
 
 void check_cumulative(const char* op, const Tensor& x, const char* what) {
+  if (is_storage_type(x.dtype())) detail::check_floating(op, x);
   if (x.dtype() == boolean || x.dtype() == uint8)
     throw DtypeError(fmt::format("[{}] got {}; expected float32, float64 or int64, which can be {}. Use cast.", op,
                                  to_string(x.dtype()), what));

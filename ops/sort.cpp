@@ -60,6 +60,7 @@ constinit const OpDef* const kSortFamily[] = {&kSort};
 
 // The first `count` in order; all if negative.
 ValueAndIndex ordered(const char* op, Tensor x, std::int64_t axis, std::int64_t count, bool descending) {
+  if (is_storage_type(x.dtype())) detail::check_floating(op, x);
   if (!is_floating(x.dtype()) && x.dtype() != int64)
     throw DtypeError(
         fmt::format("[{}] got {}; expected float32, float64 or int64. Use cast(x, int64).", op, describe(x)));

@@ -300,6 +300,7 @@ namespace {
 Solution solve_scaled(const RootFunction& residual, const Tensor& y0, const Tensors& theta, const RootMethod& method,
                       const Options& options, Batch batch, Scale scale) {
   check_method(method);
+  if (is_storage_type(y0.dtype())) solvent::detail::check_floating("solve_root", y0);
   if (!is_floating(y0.dtype()))
     throw DtypeError(
         fmt::format("[solve_root] got y0 {}; expected float32 or float64. Use cast(x, dtype).", describe(y0)));

@@ -37,6 +37,7 @@ SequenceProblem::SequenceProblem(const SequenceCell& cell, Tensor h0, const Tens
   if (xs_.size(0) == 0) throw ShapeError("[solve_sequence] got xs with T = 0 steps; expected at least one.");
   if (h0_.size(0) == 0 || h0_.size(1) == 0)
     throw ShapeError(fmt::format("[solve_sequence] got an empty h0 {}; expected B >= 1 and n >= 1.", describe(h0_)));
+  if (is_storage_type(h0_.dtype())) solvent::detail::check_floating("solve_sequence", h0_);
   if (!is_floating(h0_.dtype()))
     throw DtypeError(
         fmt::format("[solve_sequence] got h0 {}; expected float32 or float64. Use cast(x, dtype).", describe(h0_)));

@@ -50,7 +50,7 @@ double global_norm(const Tensors& grads) {
   std::vector<Tensors> elsewhere;  // per GPU
   for (std::size_t i = 0; i < grads.size(); ++i) {
     const Tensor& g = grads[i];
-    if (!g.defined() || !is_floating(g.dtype()))
+    if (!g.defined() || !is_floating(g.dtype()) || is_storage_type(g.dtype()))
       throw DtypeError(fmt::format("[global_norm] gradient {} is {}; expected float32 or float64.", i,
                                    g.defined() ? describe(g) : "an empty handle"));
     if (engine::is_boxed(g))

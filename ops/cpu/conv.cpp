@@ -1,7 +1,9 @@
-// Convolutions on tensors: memory, empty sizes, and which implementation.
+// Convolutions on tensors: memory, empty sizes, and which implementation. bfloat16 is convolved as float32, since every
+// element is read many times, and rounded once.
 
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cpu/conv_kernels.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cpu {
 namespace {
@@ -16,6 +18,7 @@ bool try_onednn(DType dtype, ConvBackend backend) noexcept {
 }  // namespace
 
 Tensor conv(const Tensor& x, const Tensor& w, const ConvGeometry& g, ConvBackend backend) {
+  if (x.dtype() == DType::bfloat16) return detail::narrowed(conv(detail::widened(x), detail::widened(w), g, backend));
   const ConvShape s{x.size(0), x.size(1), w.size(0), g};
   const Shape shape{s.n, s.o, g.h.out, g.w.out};
   if (is_empty(s)) return zeros(shape, {x.dtype(), x.device()});
@@ -33,6 +36,8 @@ Tensor conv(const Tensor& x, const Tensor& w, const ConvGeometry& g, ConvBackend
 }
 
 Tensor conv_input_grad(const Tensor& g, const Tensor& w, const ConvGeometry& geometry, ConvBackend backend) {
+  if (g.dtype() == DType::bfloat16)
+    return detail::narrowed(conv_input_grad(detail::widened(g), detail::widened(w), geometry, backend));
   const ConvShape s{g.size(0), w.size(1) * geometry.groups, w.size(0), geometry};
   const Shape shape{s.n, s.c, geometry.h.in, geometry.w.in};
   if (is_empty(s)) return zeros(shape, {g.dtype(), g.device()});
@@ -51,6 +56,8 @@ Tensor conv_input_grad(const Tensor& g, const Tensor& w, const ConvGeometry& geo
 }
 
 Tensor conv_weight_grad(const Tensor& x, const Tensor& g, const ConvGeometry& geometry, ConvBackend backend) {
+  if (x.dtype() == DType::bfloat16)
+    return detail::narrowed(conv_weight_grad(detail::widened(x), detail::widened(g), geometry, backend));
   const ConvShape s{x.size(0), x.size(1), g.size(1), geometry};
   const Shape shape{s.o, s.group_c(), geometry.h.kernel, geometry.w.kernel};
   if (is_empty(s)) return zeros(shape, {x.dtype(), x.device()});

@@ -176,6 +176,22 @@ Tensor binary_int(BinaryFn fn, Tensor& a, Tensor& b) {
   }
 }
 
+// bfloat16 is computed in float32 and rounded once.
+Tensor unary_bfloat16(UnaryFn fn, Tensor& x) {
+  using B = BFloat16;
+  if (fn != UnaryFn::neg) detail::throw_not_floating("elementwise", x.dtype());
+  return unary_scalar<B, B>(x, [](B v) { return B(-static_cast<float>(v)); });
+}
+
+Tensor binary_bfloat16(BinaryFn fn, Tensor& a, Tensor& b) {
+  using B = BFloat16;
+  switch (fn) {
+    case BinaryFn::sub: return binary_scalar<B, B>(a, b, [](B x, B y) { return B(x - y); });
+    case BinaryFn::mul: return binary_scalar<B, B>(a, b, [](B x, B y) { return B(x * y); });
+    default: detail::throw_not_floating("elementwise", a.dtype());
+  }
+}
+
 // --- truth values: bool tensors are bytes 0 or 1 ----------------------------------------------------------------------------------
 
 const std::uint8_t* bytes(const Tensor& t) noexcept {
@@ -275,6 +291,8 @@ template <class Out, class In>
 Out convert(In v) noexcept {
   if constexpr (std::is_same_v<Out, bool>) {
     return v != In{0};
+  } else if constexpr (std::is_same_v<In, BFloat16>) {
+    return convert<Out>(static_cast<float>(v));
   } else if constexpr (std::is_floating_point_v<In> && std::is_integral_v<Out>) {
     if (v != v) return Out{0};
     constexpr double kBound = std::is_same_v<Out, std::uint8_t> ? 256.0 : 9223372036854775808.0;
@@ -294,6 +312,7 @@ TensorVec run_unary(UnaryFn fn, std::span<Tensor> inputs, functor::Params params
   switch (x.dtype()) {
     case DType::float32: return unary_float<float>(fn, x, params);
     case DType::float64: return unary_float<double>(fn, x, params);
+    case DType::bfloat16: return unary_bfloat16(fn, x);
     default: return unary_int(fn, x, params);
   }
 }
@@ -304,6 +323,7 @@ TensorVec run_binary(BinaryFn fn, std::span<Tensor> inputs, functor::Params para
   switch (a.dtype()) {
     case DType::float32: return binary_float<float>(fn, a, b, params);
     case DType::float64: return binary_float<double>(fn, a, b, params);
+    case DType::bfloat16: return binary_bfloat16(fn, a, b);
     default: return binary_int(fn, a, b);
   }
 }

@@ -13,6 +13,7 @@
 #include "solvent/core/engine/iterate.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cpu {
 namespace {
@@ -102,6 +103,8 @@ Tensor gather(const Tensor& x, const Tensor& index, int axis) {
 }
 
 Tensor scatter_add(const Tensor& x, const Tensor& index, int axis, std::int64_t size) {
+  if (x.dtype() == bfloat16)  // sums in float32, each rounded once
+    return solvent::detail::narrowed(scatter_add(solvent::detail::widened(x), index, axis, size));
   Shape shape = x.shape();
   const std::int64_t count = shape[axis];
   shape[axis] = size;

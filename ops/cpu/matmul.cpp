@@ -15,6 +15,7 @@
 #include "solvent/core/engine/view.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/matrix_layout.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cpu {
 namespace {
@@ -141,14 +142,12 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     if (a.numel() == 0 || b.numel() == 0) return empty_product(a, b);
     return la.readable ? matmul(a, dense_matrices(b)) : matmul(dense_matrices(a), b);
   }
+  // The operands of a product are read several times: bfloat16 becomes float32 first. The result is rounded once.
+  if (a.dtype() == DType::bfloat16) return detail::narrowed(matmul(detail::widened(a), detail::widened(b)));
   Shape shape = a.shape();
   shape[shape.rank() - 1] = b.shape().back();
   Tensor c = engine::empty(shape, a.dtype(), a.device());
-  if (a.dtype() == DType::float32) {
-    product<float>(a, la, b, lb, c);
-  } else {
-    product<double>(a, la, b, lb, c);
-  }
+  dispatch_float(a.dtype(), "matmul", [&](auto tag) { product<typename decltype(tag)::type>(a, la, b, lb, c); });
   return c;
 }
 
@@ -203,6 +202,7 @@ void outer_all(const engine::Loops& loops, const Tensor& a, const Tensor& b, Ten
 }  // namespace
 
 Tensor outer(const Tensor& a, const Tensor& b) {
+  if (a.dtype() == DType::bfloat16) return detail::narrowed(outer(detail::widened(a), detail::widened(b)));
   Shape shape = a.shape();
   shape.push_back(b.shape().back());
   Tensor y = engine::empty(shape, a.dtype(), a.device());

@@ -8,6 +8,7 @@
 
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/conv_cudnn.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cuda {
 namespace {
@@ -71,19 +72,13 @@ struct EvenShape {
   }
 };
 
-const void* address(const Tensor& t) {
-  return dispatch_float(t.dtype(), "conv",
-                        [&](auto tag) -> const void* { return engine::ptr<typename decltype(tag)::type>(t); });
-}
-void* address(Tensor& t) { return const_cast<void*>(address(static_cast<const Tensor&>(t))); }
-
 // Dense operands; undefined if cuDNN has no algorithm for them.
 Tensor by_cudnn(ConvMember member, const ConvShape& s, const Tensor& a, const Tensor& b, const Shape& shape) {
   const EvenShape even(s);
   const Tensor operand = member == ConvMember::input_grad ? a : even.extend(a, s);
   Tensor result = member == ConvMember::input_grad ? even.make_map(a.dtype(), a.device())
                                                    : engine::empty(shape, a.dtype(), a.device());
-  if (!conv_cudnn(member, even.shape, a.dtype(), address(operand), address(b), address(result), a.device())) return {};
+  if (!conv_cudnn(member, even.shape, operand, b, result)) return {};
   if (member == ConvMember::input_grad && !even.has_map_of(s)) return engine::contiguous(even.inner(result, s));
   return result;
 }
@@ -110,6 +105,10 @@ Tensor run(ConvMember member, const ConvShape& s, const Tensor& a, const Tensor&
     Tensor result = by_cudnn(member, s, dense_a, dense_b, shape);
     if (result.defined()) return result;
   }
+  // The own kernels read every element many times: bfloat16 becomes float32 first. The result is rounded once.
+  if (a.dtype() == DType::bfloat16)
+    return detail::narrowed(
+        run(member, s, detail::widened(dense_a), detail::widened(dense_b), shape, ConvBackend::own));
   Tensor result = engine::empty(shape, a.dtype(), a.device());
   dispatch_float(a.dtype(), "conv", [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -93,9 +93,21 @@ struct Plan {
   bool supported = false;
 };
 
+cudnnDataType_t data_type(DType dtype) {
+  if (dtype == DType::bfloat16) return CUDNN_DATA_BFLOAT16;
+  return dtype == DType::float32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_DOUBLE;
+}
+
+cudnnMathType_t math_type(DType dtype, bool tf32) {
+  if (dtype == DType::bfloat16) return CUDNN_TENSOR_OP_MATH;
+  return tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+}
+
 void describe(Plan& plan, const cpu::ConvShape& s, DType dtype, bool tf32) {
   const auto i = [](std::int64_t value) { return static_cast<int>(value); };
-  const cudnnDataType_t type = dtype == DType::float32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_DOUBLE;
+  const cudnnDataType_t type = data_type(dtype);
+  // The type of sums.
+  const cudnnDataType_t sum_type = dtype == DType::bfloat16 ? CUDNN_DATA_FLOAT : type;
   const cpu::ConvAxis& h = s.g.h;
   const cpu::ConvAxis& w = s.g.w;
   check_cudnn(cudnnSetTensor4dDescriptor(plan.x, CUDNN_TENSOR_NCHW, type, i(s.n), i(s.c), i(h.in), i(w.in)),
@@ -106,10 +118,10 @@ void describe(Plan& plan, const cpu::ConvShape& s, DType dtype, bool tf32) {
       cudnnSetFilter4dDescriptor(plan.w, type, CUDNN_TENSOR_NCHW, i(s.o), i(s.group_c()), i(h.kernel), i(w.kernel)),
       "describe the filter");
   check_cudnn(cudnnSetConvolution2dDescriptor(plan.conv, i(h.before), i(w.before), i(h.stride), i(w.stride),
-                                              i(h.dilation), i(w.dilation), CUDNN_CROSS_CORRELATION, type),
+                                              i(h.dilation), i(w.dilation), CUDNN_CROSS_CORRELATION, sum_type),
               "describe the convolution");
   check_cudnn(cudnnSetConvolutionGroupCount(plan.conv, i(s.g.groups)), "set the groups");
-  check_cudnn(cudnnSetConvolutionMathType(plan.conv, tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH), "set the precision");
+  check_cudnn(cudnnSetConvolutionMathType(plan.conv, math_type(dtype, tf32)), "set the precision");
 }
 
 cudnnStatus_t find_workspace(cudnnHandle_t handle, ConvMember member, Plan& plan) {
@@ -197,11 +209,17 @@ bool fits(const cpu::ConvShape& s) {
   return true;
 }
 
+void* address(const Tensor& t) {
+  const solvent::detail::TensorImpl& impl = *t.impl();
+  return static_cast<std::byte*>(impl.storage->data) + impl.offset * static_cast<std::int64_t>(size_of(impl.dtype));
+}
+
 }  // namespace
 
-bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, DType dtype, const void* a, const void* b, void* result,
-                Device device) {
+bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
   if (!fits(s)) return false;
+  const DType dtype = a.dtype();
+  const Device device = a.device();
   Library& library = library_of(device);
   Plan& plan = library.plan(member, s, dtype);
   if (!plan.supported) return false;
@@ -209,16 +227,16 @@ bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, DType dtype, const v
   constexpr float kZeroFloat = 0;
   constexpr double kOne = 1;
   constexpr double kZero = 0;
-  const bool narrow = dtype == DType::float32;
+  const bool narrow = dtype != DType::float64;  // what cuDNN's factors are
   Tensor memory;
   void* workspace = nullptr;
   if (plan.workspace > 0) {
     memory = engine::empty(Shape{static_cast<std::int64_t>(plan.workspace)}, DType::uint8, device);
     workspace = engine::mutable_ptr<std::uint8_t>(memory);
   }
-  const cudnnStatus_t status = run(library.on_stream(current_stream(device)), member, plan,
-                                   narrow ? static_cast<const void*>(&kOneFloat) : &kOne,
-                                   narrow ? static_cast<const void*>(&kZeroFloat) : &kZero, a, b, result, workspace);
+  const cudnnStatus_t status = run(
+      library.on_stream(current_stream(device)), member, plan, narrow ? static_cast<const void*>(&kOneFloat) : &kOne,
+      narrow ? static_cast<const void*>(&kZeroFloat) : &kZero, address(a), address(b), address(result), workspace);
   if (is_unsupported(status)) {
     plan.supported = false;  // found out at the first run
     return false;
@@ -231,23 +249,38 @@ bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, DType dtype, const v
 
 #elif SOLVENT_CUDA_EMULATED
 
+#include <utility>
+
+#include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cuda/conv.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cuda {
 
+namespace {
+
+template <class T>
+void stand_in(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
+  const auto run = member == ConvMember::conv         ? own_conv<T>
+                   : member == ConvMember::input_grad ? own_conv_input_grad<T>
+                                                      : own_conv_weight_grad<T>;
+  run(s, engine::ptr<T>(a), engine::ptr<T>(b), engine::mutable_ptr<T>(result), a.device());
+}
+
+}  // namespace
+
 // Stands in for the library, so that tests reach its callers.
-bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, DType dtype, const void* a, const void* b, void* result,
-                Device device) {
+bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
   if (s.g.h.before != s.g.h.after || s.g.w.before != s.g.w.after)
     throw ValueError("[conv] got uneven padding; conv_cudnn expects even padding.");
-  dispatch_float(dtype, "conv", [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    const auto run = member == ConvMember::conv         ? own_conv<T>
-                     : member == ConvMember::input_grad ? own_conv_input_grad<T>
-                                                        : own_conv_weight_grad<T>;
-    run(s, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(result), device);
-  });
+  if (a.dtype() == DType::bfloat16) {
+    Tensor wide = engine::empty(result.shape(), DType::float32, result.device());
+    stand_in<float>(member, s, solvent::detail::widened(a), solvent::detail::widened(b), wide);
+    engine::copy_into(solvent::detail::narrowed(std::move(wide)), result);
+    return true;
+  }
+  dispatch_float(a.dtype(), "conv", [&](auto tag) { stand_in<typename decltype(tag)::type>(member, s, a, b, result); });
   return true;
 }
 
@@ -257,7 +290,7 @@ bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, DType dtype, const v
 
 namespace solvent::cuda {
 
-bool conv_cudnn(ConvMember, const cpu::ConvShape&, DType, const void*, const void*, void*, Device) { return false; }
+bool conv_cudnn(ConvMember, const cpu::ConvShape&, const Tensor&, const Tensor&, Tensor&) { return false; }
 
 }  // namespace solvent::cuda
 

@@ -86,6 +86,34 @@ Tensor binary_int(BinaryFn fn, Tensor& a, Tensor& b) {
   }
 }
 
+// --- bfloat16: computed in float32, rounded once ---------------------------------------------------------------------------
+
+struct NegBFloat16 {
+  __device__ BFloat16 operator()(const BFloat16 (&x)[1]) const { return BFloat16(-static_cast<float>(x[0])); }
+};
+
+template <BinaryFn kFn>
+struct BFloat16Binary {
+  __device__ BFloat16 operator()(const BFloat16 (&x)[2]) const {
+    if constexpr (kFn == BinaryFn::sub) return BFloat16(x[0] - x[1]);
+    if constexpr (kFn == BinaryFn::mul) return BFloat16(x[0] * x[1]);
+  }
+};
+
+Tensor unary_bfloat16(UnaryFn fn, Tensor& x) {
+  if (fn != UnaryFn::neg) solvent::detail::throw_not_floating("elementwise", x.dtype());
+  return elementwise<BFloat16, BFloat16>("neg", NegBFloat16{}, {&x});
+}
+
+Tensor binary_bfloat16(BinaryFn fn, Tensor& a, Tensor& b) {
+  const auto run = [&](auto f) { return elementwise<BFloat16, BFloat16>("binary function", f, {&a, &b}); };
+  switch (fn) {
+    case BinaryFn::sub: return run(BFloat16Binary<BinaryFn::sub>{});
+    case BinaryFn::mul: return run(BFloat16Binary<BinaryFn::mul>{});
+    default: solvent::detail::throw_not_floating("elementwise", a.dtype());
+  }
+}
+
 // --- truth values -----------------------------------------------------------------------------------------------------------
 
 template <CompareFn kFn, class T>
@@ -147,10 +175,11 @@ __global__ void where_kernel(const bool* c, const T* a, const T* b, StridedIndex
 template <class In, class Out>
 struct Convert {
   __device__ Out operator()(const In (&x)[1]) const {
-    const In v = x[0];
+    using Wide = std::conditional_t<std::is_same_v<In, BFloat16>, float, In>;
+    const auto v = static_cast<Wide>(x[0]);
     if constexpr (std::is_same_v<Out, bool>) {
-      return v != In{0};
-    } else if constexpr (std::is_floating_point_v<In> && std::is_integral_v<Out>) {
+      return v != Wide{0};
+    } else if constexpr (std::is_floating_point_v<Wide> && std::is_integral_v<Out>) {
       constexpr bool kByte = std::is_same_v<Out, std::uint8_t>;
       constexpr double kBound = kByte ? 256.0 : 9223372036854775808.0;
       constexpr double kLow = kByte ? 0.0 : -9223372036854775808.0;
@@ -183,6 +212,7 @@ TensorVec run_unary(UnaryFn fn, std::span<Tensor> inputs, functor::Params params
   switch (x.dtype()) {
     case DType::float32: return unary_float<float>(fn, x, params);
     case DType::float64: return unary_float<double>(fn, x, params);
+    case DType::bfloat16: return unary_bfloat16(fn, x);
     default: return unary_int(fn, x, params);
   }
 }
@@ -192,6 +222,7 @@ TensorVec run_binary(BinaryFn fn, std::span<Tensor> inputs, functor::Params para
   switch (a.dtype()) {
     case DType::float32: return binary_float<float>(fn, a, inputs[1], params);
     case DType::float64: return binary_float<double>(fn, a, inputs[1], params);
+    case DType::bfloat16: return binary_bfloat16(fn, a, inputs[1]);
     default: return binary_int(fn, a, inputs[1]);
   }
 }

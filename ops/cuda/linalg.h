@@ -7,7 +7,7 @@
 namespace solvent::cuda {
 
 /// (..., m, k) x (..., k, n) with equal leading axes, any strides. float32 as matmul_precision() says; always float32 if
-/// the call is `exact`, if all of m, n and k are at most 32, and for most products with vectors (m or n is 1).
+/// the call is `exact`, if all of m, n and k are at most 32, and for most products with vectors (m or n is 1). bfloat16 in float32, rounded once.
 Tensor matmul(const Tensor& a, const Tensor& b, bool exact = false);
 TensorVec matmul(std::span<Tensor> inputs, const Attrs*);
 

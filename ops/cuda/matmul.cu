@@ -9,7 +9,8 @@
 // memory take a warp each, dense columns a thread each with their length cut into 16 parts. Bound by memory: the matrix is
 // read once, 16 bytes (rows) or 4 to 8 (columns) per thread and turn.
 // outer writes packs of 16 bytes, each result once; bound by those writes.
-// Deterministic: every result is one sum in the order of k.
+// Deterministic: every result is one sum in the order of k. bfloat16 is multiplied and added in float32, on all paths, and
+// each result rounded once.
 
 #include <algorithm>
 #include <cstdint>
@@ -28,6 +29,10 @@ namespace {
 
 using detail::layout_of;
 using Layout = detail::MatrixLayout;
+
+// The type of sums.
+template <class T>
+using SumOf = typename Gemm<T>::Scalar;
 
 // --- small products -----------------------------------------------------------------------------------------------------
 
@@ -52,7 +57,7 @@ struct SmallCall {
 // which keeps both directions free of bank conflicts; consecutive threads read consecutive elements.
 template <class T, int kOperand>
 __device__ void stage(const SmallCall<T>& call, std::int64_t first, int count, const T* x, int rows, int cols, int ld,
-                      bool transposed, int to_ld, T* to) {
+                      bool transposed, int to_ld, SumOf<T>* to) {
   const int size = rows * cols;
   const int runs = transposed ? rows : cols;  // length of what is dense in memory
   for (int e = static_cast<int>(threadIdx.x); e < count * size; e += static_cast<int>(blockDim.x)) {
@@ -61,7 +66,7 @@ __device__ void stage(const SmallCall<T>& call, std::int64_t first, int count, c
     const int at = e - product * size - line * runs;
     std::int64_t offset[2];
     call.lead.locate(first + product, offset);
-    const T value = x[offset[kOperand] + static_cast<std::int64_t>(line) * ld + at];
+    const SumOf<T> value = x[offset[kOperand] + static_cast<std::int64_t>(line) * ld + at];
     const int row = transposed ? at : line;
     const int col = transposed ? line : at;
     to[(product * rows + row) * to_ld + col] = value;
@@ -70,8 +75,9 @@ __device__ void stage(const SmallCall<T>& call, std::int64_t first, int count, c
 
 // Rows ti, ti + tiles_m, ... and columns tj, tj + tiles_n, ... of one product.
 template <class T, int kTile>
-__device__ void small_tile(const SmallCall<T>& call, const T* a, int lda, const T* b, int ldb, int ti, int tj, T* c) {
-  T sum[kTile][kTile] = {};
+__device__ void small_tile(const SmallCall<T>& call, const SumOf<T>* a, int lda, const SumOf<T>* b, int ldb, int ti,
+                           int tj, T* c) {
+  SumOf<T> sum[kTile][kTile] = {};
   int row[kTile];
   int col[kTile];
   for (int r = 0; r < kTile; ++r) {  // beyond the edge the last one again, which is not stored
@@ -79,8 +85,8 @@ __device__ void small_tile(const SmallCall<T>& call, const T* a, int lda, const 
     col[r] = std::min(tj + r * call.tiles_n, call.n - 1);
   }
   for (int p = 0; p < call.k; ++p) {
-    T left[kTile];
-    T right[kTile];
+    SumOf<T> left[kTile];
+    SumOf<T> right[kTile];
     for (int r = 0; r < kTile; ++r) {
       left[r] = a[row[r] + p];
       right[r] = b[p * ldb + col[r]];
@@ -91,15 +97,16 @@ __device__ void small_tile(const SmallCall<T>& call, const T* a, int lda, const 
   for (int r = 0; r < kTile; ++r)
     for (int s = 0; s < kTile; ++s)
       if (ti + r * call.tiles_m < call.m && tj + s * call.tiles_n < call.n)
-        c[static_cast<std::int64_t>(ti + r * call.tiles_m) * call.n + tj + s * call.tiles_n] = sum[r][s];
+        c[static_cast<std::int64_t>(ti + r * call.tiles_m) * call.n + tj + s * call.tiles_n] =
+            static_cast<T>(sum[r][s]);
 }
 
 template <class T, int kTile>
 __global__ void small_kernel(SmallCall<T> call) {
   const int lda = call.k | 1;
   const int ldb = call.n | 1;
-  T* const a = dynamic_shared<T>();
-  T* const b = a + static_cast<std::int64_t>(call.group) * call.m * lda;
+  SumOf<T>* const a = dynamic_shared<SumOf<T>>();
+  SumOf<T>* const b = a + static_cast<std::int64_t>(call.group) * call.m * lda;
   const int tiles = call.tiles_m * call.tiles_n;
   const int product = static_cast<int>(threadIdx.x) / tiles;
   const int tile = static_cast<int>(threadIdx.x) - product * tiles;
@@ -141,7 +148,7 @@ void small_products(const Tensor& a, const Layout& la, const Tensor& b, const La
   call.tiles_m = (call.m + tile - 1) / tile;
   call.tiles_n = (call.n + tile - 1) / tile;
   const int tiles = call.tiles_m * call.tiles_n;
-  const auto each = static_cast<std::size_t>(call.m * (call.k | 1) + call.k * (call.n | 1)) * sizeof(T);
+  const auto each = static_cast<std::size_t>(call.m * (call.k | 1) + call.k * (call.n | 1)) * sizeof(SumOf<T>);
   const auto fit = static_cast<std::int64_t>(std::max<std::size_t>(kSmallShared / each, 1));
   call.group = static_cast<int>(std::min({std::int64_t{kThreads} / tiles, fit, call.batch}));
   Launch where = over_blocks("matmul", (call.batch + call.group - 1) / call.group, c.device());
@@ -183,7 +190,7 @@ __global__ void dense_rows_kernel(VectorCall<T> call) {
     call.lead.locate(matrix, offset);
     const T* const row = call.a + offset[0] + (item - matrix * call.m) * call.ld;
     const T* const x = call.x + offset[1];
-    T sum = T(0);
+    auto sum = SumOf<T>(0);
     const std::int64_t packs = call.packed ? call.k / kPack : 0;
     for (std::int64_t p = lane; p < packs; p += 32) {
       const Pack<T, kPack> part = reinterpret_cast<const Pack<T, kPack>*>(row)[p];
@@ -191,7 +198,7 @@ __global__ void dense_rows_kernel(VectorCall<T> call) {
     }
     for (std::int64_t i = packs * kPack + lane; i < call.k; i += 32) sum += row[i] * x[i * call.x_stride];
     sum = warp_fold(sum, Plus{});
-    if (lane == 0) call.y[item] = sum;
+    if (lane == 0) call.y[item] = static_cast<T>(sum);
   }
 }
 
@@ -200,7 +207,7 @@ constexpr int kParts = 16;
 // Dense columns: 32 of them by a block, each in kParts parts.
 template <class T>
 __global__ void dense_columns_kernel(VectorCall<T> call) {
-  __shared__ T sums[kParts][32];
+  __shared__ SumOf<T> sums[kParts][32];
   const std::int64_t tiles = (call.m + 31) / 32;
   for (std::int64_t item = blockIdx.x; item < call.batch * tiles; item += gridDim.x) {
     const std::int64_t matrix = item / tiles;
@@ -209,7 +216,7 @@ __global__ void dense_columns_kernel(VectorCall<T> call) {
     call.lead.locate(matrix, offset);
     const T* const a = call.a + offset[0] + i;
     const T* const x = call.x + offset[1];
-    T sum = T(0);
+    auto sum = SumOf<T>(0);
     for (std::int64_t k = threadIdx.y; k < call.k && i < call.m; k += kParts)
       sum += a[k * call.ld] * x[k * call.x_stride];
     __syncthreads();  // the sums may still be read
@@ -217,7 +224,7 @@ __global__ void dense_columns_kernel(VectorCall<T> call) {
     __syncthreads();
     if (threadIdx.y != 0 || i >= call.m) continue;
     for (int part = 1; part < kParts; ++part) sum += sums[part][threadIdx.x];
-    call.y[matrix * call.m + i] = sum;
+    call.y[matrix * call.m + i] = static_cast<T>(sum);
   }
 }
 
@@ -358,7 +365,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool exact) {
   Tensor c = engine::empty(shape, a.dtype(), a.device());
   const bool small =
       a.size(-1) <= kSmall && c.size(-1) <= kSmall && c.size(-2) <= kSmall && la.ld < (1 << 24) && lb.ld < (1 << 24);
-  dispatch_float(a.dtype(), "matmul", [&](auto tag) {
+  dispatch_floating(a.dtype(), "matmul", [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (small) return small_products<T>(a, la, b, lb, c);
     if (c.size(-1) == 1 && is_distinct(a)) return times_vector<T>(a, la, b, lb, false, c);
@@ -397,7 +404,7 @@ __global__ void outer_kernel(OuterCall<T> call) {
     const T factor = call.a[offset[0]];
     const T* const b = call.b + offset[1];
     Pack<T, kPack> out;
-    for (int j = 0; j < kPack; ++j) out.value[j] = factor * b[(col + j) * call.b_stride];
+    for (int j = 0; j < kPack; ++j) out.value[j] = static_cast<T>(factor * b[(col + j) * call.b_stride]);
     reinterpret_cast<Pack<T, kPack>*>(call.y)[i] = out;
   }
 }
@@ -434,7 +441,7 @@ Tensor outer(const Tensor& a, const Tensor& b) {
   shape.push_back(b.shape().back());
   Tensor y = engine::empty(shape, a.dtype(), a.device());
   if (y.numel() == 0) return y;
-  dispatch_float(a.dtype(), "outer", [&](auto tag) { outer_typed<typename decltype(tag)::type>(a, b, y); });
+  dispatch_floating(a.dtype(), "outer", [&](auto tag) { outer_typed<typename decltype(tag)::type>(a, b, y); });
   return y;
 }
 

@@ -52,6 +52,7 @@ template <class F>
 void dispatch_element(DType dtype, F&& f) {
   switch (size_of(dtype)) {
     case 1: return f(solvent::detail::TypeTag<std::uint8_t>{});
+    case 2: return f(solvent::detail::TypeTag<std::uint16_t>{});
     case 4: return f(solvent::detail::TypeTag<std::uint32_t>{});
     default: return f(solvent::detail::TypeTag<std::uint64_t>{});
   }

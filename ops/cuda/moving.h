@@ -13,11 +13,12 @@ namespace solvent::cuda {
 /// 16 bytes that are moved at once.
 using Unit16 = Pack<std::uint64_t, 2>;
 
-/// The widest unit (1, 4, 8 or 16 bytes) that divides every length, stride and address ORed into `bytes`.
+/// The widest unit (1, 2, 4, 8 or 16 bytes) that divides every length, stride and address ORed into `bytes`.
 inline int widest_unit(std::uint64_t bytes) noexcept {
   if (bytes % 16 == 0) return 16;
   if (bytes % 8 == 0) return 8;
-  return bytes % 4 == 0 ? 4 : 1;
+  if (bytes % 4 == 0) return 4;
+  return bytes % 2 == 0 ? 2 : 1;
 }
 inline std::uint64_t address_bits(const void* p) noexcept { return reinterpret_cast<std::uintptr_t>(p) % 16; }
 
@@ -26,6 +27,7 @@ template <class F>
 void dispatch_unit(int width, F&& f) {
   switch (width) {
     case 1: return f(solvent::detail::TypeTag<std::uint8_t>{});
+    case 2: return f(solvent::detail::TypeTag<std::uint16_t>{});
     case 4: return f(solvent::detail::TypeTag<std::uint32_t>{});
     case 8: return f(solvent::detail::TypeTag<std::uint64_t>{});
     default: return f(solvent::detail::TypeTag<Unit16>{});

@@ -15,6 +15,7 @@
 #include "solvent/ops/cuda/index_kernels.h"
 #include "solvent/ops/cuda/moving.h"
 #include "solvent/ops/cuda/radix_sort.h"
+#include "solvent/ops/widen.h"
 
 namespace solvent::cuda {
 namespace {
@@ -208,6 +209,8 @@ void scatter_typed(const Tensor& x, const Tensor& index, int axis, std::int64_t 
 }  // namespace
 
 Tensor scatter_add(const Tensor& x, const Tensor& index, int axis, std::int64_t size) {
+  if (x.dtype() == DType::bfloat16)  // sums in float32, each rounded once
+    return solvent::detail::narrowed(scatter_add(solvent::detail::widened(x), index, axis, size));
   Shape shape = x.shape();
   shape[axis] = size;
   Tensor out = engine::empty(shape, x.dtype(), x.device());

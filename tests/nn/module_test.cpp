@@ -180,6 +180,7 @@ TEST_CASE("Module: to converts parameters and floating buffers", "[nn]") {
   CHECK(model.steps.value().dtype() == int64);
   CHECK(testing::max_difference(cast(model(cast(x, float64)), float32), narrow) < 1e-5);
   CHECK_ERROR(DtypeError, model.to(int64), "[Module::to]", "float64");
+  CHECK_ERROR(DtypeError, model.to(bfloat16), "[Module::to]", "bfloat16", "cast(parameter, bfloat16)");
 }
 
 TEST_CASE("Module: the training flag reaches all children", "[nn]") {

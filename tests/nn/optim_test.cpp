@@ -343,6 +343,7 @@ TEST_CASE("clip_by_global_norm: leaves small gradients alone and hides nothing",
   CHECK(global_norm({mT(normal(Key(1), {50, 40}))}) == Approx(global_norm({normal(Key(1), {50, 40})})).epsilon(1e-14));
   CHECK_ERROR(ValueError, clip_by_global_norm({g}, 0), "[clip_by_global_norm]", "max_norm 0");
   CHECK_ERROR(DtypeError, global_norm({arange(0, 3)}), "[global_norm]", "int64");
+  CHECK_ERROR(DtypeError, global_norm({ones({3}, bfloat16)}), "[global_norm]", "bfloat16(3,)");
 }
 
 TEST_CASE("global_norm: same bits for any number of threads", "[nn]") {

@@ -56,6 +56,8 @@ TEST_CASE("Parameter: what does not fit the slot is refused with advice", "[nn]"
   CHECK_ERROR(ShapeError, p.assign(Tensor()), "[Parameter::assign]", "empty handle");
   CHECK_ERROR(ShapeError, Parameter().assign(tensor({1})), "[Parameter::assign]", "made without this parameter");
   CHECK_ERROR(DtypeError, Parameter(arange(0, 3)), "[Parameter]", "int64", "Buffer");
+  CHECK_ERROR(DtypeError, Parameter(ones({2}, bfloat16)), "[Parameter]", "bfloat16(2,)", "float32",
+              "cast(parameter, bfloat16)");
   CHECK(identical(p.value(), tensor({1, 2})));
 }
 

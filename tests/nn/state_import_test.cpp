@@ -7,6 +7,7 @@
 
 #include "solvent/core/io/atomic_file.h"
 #include "solvent/core/io/npy.h"
+#include "solvent/core/io/safetensors.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
@@ -143,6 +144,12 @@ TEST_CASE("state_import: files by their ending; dtypes are not changed silently"
   write_file_atomically((folder / "model.npz").string(), tests::zip_bytes({{.name = "weight.npy", .content = array}}));
   CHECK(import_file(layer, (folder / "model.npz").string()).ok());
   CHECK(identical(layer.weight, full({2, 3}, 4)));
+  // Checkpoints are often stored in bfloat16.
+  save_safetensors((folder / "half.safetensors").string(), {{"weight", full({2, 3}, 0.1, bfloat16)}});
+  CHECK_ERROR(StateDictError, import_file(layer, (folder / "half.safetensors").string()),
+              "got bfloat16(2, 3), expected float32(2, 3) (ImportOptions::cast converts)");
+  CHECK(import_file(layer, (folder / "half.safetensors").string(), {}, {.cast = true}).ok());
+  CHECK(identical(layer.weight, full({2, 3}, 0.10009765625)));
   CHECK_ERROR(ValueError, read_state_dict("model.pt"), "model.pt", "safetensors.torch.save_file");
   CHECK_ERROR(IoError, read_state_dict((folder / "none.safetensors").string()), "No such file");
   std::filesystem::remove_all(folder);
