@@ -109,6 +109,7 @@ bool add_cuda_row(const std::string& name, std::function<Row()> make, Timer time
 }
 
 Tensor device_values(const Shape& shape, int seed, DType dtype) {
+  if (is_storage_type(dtype)) return cast(device_values(shape, seed, float32), dtype);
   std::int64_t n = 1;
   for (const std::int64_t extent : shape) n *= extent;
   // The sine of an irrational multiple of the index: equidistributed phases, no two neighbours alike. The index restarts
@@ -130,8 +131,10 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   if (!a.defined() || !b.defined() || !(a.shape() == b.shape()) || a.dtype() != b.dtype())
     return std::numeric_limits<double>::quiet_NaN();
   constexpr std::int64_t kLarge = std::int64_t{1} << 26;  // from here on copying takes longer than the row
-  if (a.device() == b.device() && a.device() != cpu_device && a.numel() > kLarge) return max(abs(a - b)).item();
+  if (a.device() == b.device() && a.device() != cpu_device && a.numel() > kLarge && !is_storage_type(a.dtype()))
+    return max(abs(a - b)).item();
   const Tensor x = engine::contiguous(to(a, cpu_device)), y = engine::contiguous(to(b, cpu_device));
+  if (x.dtype() == bfloat16) return difference(x.data<BFloat16>(), y.data<BFloat16>(), x.numel());
   if (x.dtype() == float64) return difference(x.data<double>(), y.data<double>(), x.numel());
   return difference(x.data<float>(), y.data<float>(), x.numel());
 }

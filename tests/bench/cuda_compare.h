@@ -48,7 +48,13 @@ Peer device_copy_peer(const Tensor& like, double at_least, double our_bytes_per_
 // --- NVIDIA's libraries, called directly; without `run` in builds that lack them -------------------------------------------
 
 /// How cuBLAS multiplies.
-enum class GemmKind : std::uint8_t { f32, tf32, bf16, f64 };
+enum class GemmKind : std::uint8_t {
+  f32,
+  tf32,
+  bf16,  ///< float32 matrices, rounded on the way
+  f64,
+  bf16_storage,  ///< matrices of bfloat16, sums in float32
+};
 /// While it lives, products of float32 matrices may have that precision (f32 and f64: none reduced).
 class PrecisionGuard {
  public:

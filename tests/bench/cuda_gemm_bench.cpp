@@ -1,5 +1,5 @@
 // Products of square matrices against raw cuBLAS in the same process: float32, float32 with factors rounded to TF32 and
-// bfloat16, and float64.
+// bfloat16, float64, and matrices of bfloat16.
 
 #include <cmath>
 #include <string>
@@ -22,6 +22,7 @@ constexpr Kind kKinds[] = {
     {"tf32", GemmKind::tf32, DType::float32, 5e-4},
     {"bf16", GemmKind::bf16, DType::float32, 4e-3},
     {"float64", GemmKind::f64, DType::float64, 2e-16},
+    {"bfloat16", GemmKind::bf16_storage, DType::bfloat16, 4e-3},
 };
 
 Row gemm_row(const Kind& kind, std::int64_t n) {
@@ -42,7 +43,7 @@ Row gemm_row(const Kind& kind, std::int64_t n) {
     return largest_difference(product(), cublas.result);
   };
   // Two orders of sums of n products of at most 1, each product with the rounding of its factors.
-  const double sums = kind.dtype == float32 ? 8e-8 : 2e-16;
+  const double sums = kind.dtype == float64 ? 2e-16 : 8e-8;
   row.tolerance = 8 * kind.unit * std::sqrt(static_cast<double>(n)) + sums * static_cast<double>(n);
   return row;
 }

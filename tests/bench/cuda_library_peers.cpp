@@ -61,6 +61,7 @@ cublasComputeType_t compute_type(GemmKind kind) {
     case GemmKind::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
     case GemmKind::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
     case GemmKind::f64: return CUBLAS_COMPUTE_64F;
+    case GemmKind::bf16_storage:
     case GemmKind::f32: break;
   }
   return CUBLAS_COMPUTE_32F;
@@ -93,7 +94,9 @@ PeerResult cublas_peer(GemmKind kind, const Tensor& a, const Tensor& b, double a
   const std::int64_t n = a.size(0);
   PeerResult r;
   r.result = zeros(a.shape(), {a.dtype(), a.device()});
-  const cudaDataType_t type = kind == GemmKind::f64 ? CUDA_R_64F : CUDA_R_32F;
+  const cudaDataType_t type = kind == GemmKind::f64            ? CUDA_R_64F
+                              : kind == GemmKind::bf16_storage ? CUDA_R_16BF
+                                                               : CUDA_R_32F;
   auto run = [=, c = r.result] {
     const float one32 = 1, zero32 = 0;
     const double one64 = 1, zero64 = 0;

@@ -107,7 +107,8 @@ def memory(b):
 
 def gemm(b):
     for kind, precision, dtype in (("float32", "highest", torch.float32), ("tf32", "high", torch.float32),
-                                   ("bf16", "medium", torch.float32), ("float64", "highest", torch.float64)):
+                                   ("bf16", "medium", torch.float32), ("float64", "highest", torch.float64),
+                                   ("bfloat16", "highest", torch.bfloat16)):
         torch.set_float32_matmul_precision(precision)
         for n in b.by_size((1024, 2048, 4096, 8192), (1024, 4096), (16, 32)):
             x, y = b.values(n, n, dtype=dtype), b.values(n, n, dtype=dtype)
