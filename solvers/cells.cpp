@@ -5,6 +5,7 @@
 
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/gru.h"
+#include "solvent/ops/shape_ops.h"
 #include "solvent/solvers/cpu/gru_shooting.h"
 #if SOLVENT_WITH_CUDA
 #include "solvent/ops/cuda/gru.h"
@@ -114,6 +115,12 @@ SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
   if (cell.kind == nn::CellKind::gru) {
     c.sequence = [](const Tensor& h0, const Tensor& xs, const Tensors& t) {
       return gru_sequence(xs, h0, t[0], t[1], t[2], t[3]);
+    };
+    // All rows as sequences of one step. On the CPU that takes longer for few units (n = 1: 28 instead of 20 ms for the value
+    // and gradients of 300,000 steps; n = 4: equal; n = 16: 11 instead of 14 ms for 2000 steps of 16 sequences).
+    c.fused_step = [step = cell.step](const Tensor& h, const Tensor& x, const Tensors& t) {
+      if (h.device() == cpu_device && h.size(1) < 16) return step(h, x, t);
+      return select(gru_sequence(unsqueeze(x, 0), h, t[0], t[1], t[2], t[3]), 0, 0);
     };
     c.fused_shooting = gru_shooting;
     c.fused_newton = gru_newton;

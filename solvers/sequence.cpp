@@ -382,7 +382,12 @@ struct Residual {  // y - f(shift(y)), with Jacobian I - J S
   SequenceCell cell;
   Tensors operator()(const Tensors& y, const Tensors& all) const {
     const Packed p = unpack(all);
-    const SequenceProblem problem(cell, p.h0, p.xs, p.theta);
+    SequenceCell differentiated = cell;
+    if (cell.fused_step) {
+      differentiated.step = cell.fused_step;
+      differentiated.project = nullptr;
+    }
+    const SequenceProblem problem(differentiated, p.h0, p.xs, p.theta);
     Tensors r;
     r.push_back(sub(y[0], problem.evaluate(y[0])));
     return r;

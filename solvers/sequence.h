@@ -83,6 +83,7 @@ struct SequenceCell {
   /// gradients use those, at O(n) instead of O(n^3) per step, and where a closed form is missing, k directions suffice.
   bool channelwise = false;
   Project project;            ///< part of the step that depends on x only, done once; then `step` gets its result
+  Step fused_step;            ///< the step on x itself, in place of `step` where implicit gradients differentiate it
   Sequence sequence;          ///< fused step-by-step evaluation over (T, B, ...)
   Fused fused_shooting;       ///< in place of Shooting
   Fused fused_newton;         ///< in place of Deer with dense Jacobians and no damping

@@ -1,6 +1,7 @@
 // The gated recurrent unit on a GPU. What does not depend on the previous step is done for all steps at once: products with
 // the inputs, the gates of known states, and the weights' gradients are matrix products; what is left is sequential and runs
-// in the persistent kernels of gru_steps.cu (up to 64 units), or as one product and one elementwise kernel per step.
+// in the persistent kernels of gru_steps.cu (up to 64 units), or as one product and one elementwise kernel per step (more
+// units, or many sequences of a single step).
 // Intermediate results are made for at most kBlockBytes of steps at once. Sums over steps and sequences have an order that
 // depends on sizes only.
 
@@ -53,6 +54,12 @@ template <class T>
 T* allocate(Tensor& t, std::int64_t rows, std::int64_t columns, Device device) {
   t = engine::empty(Shape{rows, columns}, dtype_of<T>, device);
   return engine::mutable_ptr<T>(t);
+}
+
+// A block per sequence, unless there are many sequences of one step: then all rows at once.
+bool goes_persistent(const Sizes& s) {
+  constexpr std::int64_t kManyRows = 1024;
+  return s.hidden <= kGruPersistentHidden && (s.steps > 1 || s.batch < kManyRows);
 }
 
 // c (m, n) = op(a) op(b) + beta c; nothing to do for empty results, no products of empty sums.
@@ -228,7 +235,7 @@ void forward(const Operands& in, T* hs, T* gates) {
                             .gates = gates != nullptr ? gates + first * 4 * row : nullptr,
                             .active = nullptr,
                             .last = nullptr};
-    if (s.hidden <= kGruPersistentHidden) {
+    if (goes_persistent(s)) {
       gru_states(call, s.device);
     } else {
       step_by_products(call, s.device);
@@ -308,6 +315,35 @@ __global__ void add_chunks_kernel(const double* partial, std::int64_t columns, s
       sum += partial[chunk * columns + column];
     sum = block_fold(sum, 0.0, Plus{});
     if (threadIdx.x == 0) total[column] = first ? sum : total[column] + sum;
+  }
+}
+
+// Small gradients of weights over many rows, in the same way: entry (i, j) sums u[row, i] x[row, j]. Products of such shapes
+// (long sums, hardly any entries) leave most multiprocessors idle.
+constexpr std::int64_t kSumEntries = 64;
+
+template <class T>
+__global__ void weight_sums_kernel(const T* u, std::int64_t stride, const T* x, std::int64_t columns, std::int64_t rows,
+                                   std::int64_t entries, std::int64_t chunks, double* partial) {
+  for (std::int64_t e = global_thread(); e < chunks * entries; e += grid_threads()) {
+    const std::int64_t chunk = e / entries;
+    const std::int64_t i = (e - chunk * entries) / columns;
+    const std::int64_t j = e % columns;  // entries are a multiple of columns
+    const std::int64_t end = (chunk + 1) * kSumRows < rows ? (chunk + 1) * kSumRows : rows;
+    double sum = 0;
+    for (std::int64_t row = chunk * kSumRows; row < end; ++row)
+      sum = std::fma(static_cast<double>(u[row * stride + i]), static_cast<double>(x[row * columns + j]), sum);
+    partial[e] = sum;
+  }
+}
+
+template <class T>
+__global__ void weight_totals_kernel(const double* partial, std::int64_t entries, std::int64_t chunks, T beta, T* to) {
+  for (std::int64_t entry = blockIdx.x; entry < entries; entry += gridDim.x) {
+    double sum = 0;
+    for (std::int64_t chunk = threadIdx.x; chunk < chunks; chunk += blockDim.x) sum += partial[chunk * entries + entry];
+    sum = block_fold(sum, 0.0, Plus{});
+    if (threadIdx.x == 0) to[entry] = beta == T(0) ? static_cast<T>(sum) : static_cast<T>(sum + to[entry]);
   }
 }
 
@@ -391,7 +427,7 @@ class Backward {
                              .g = in_.template ptr<T>(7) + first * row,
                              .carry = carry_,
                              .u = u_};
-    if (s_.hidden <= kGruPersistentHidden) {
+    if (goes_persistent(s_)) {
       gru_adjoint(call, s_.device);
     } else {
       adjoint_by_products(call, s_.device);
@@ -423,6 +459,16 @@ class Backward {
   // c (units of `columns` of u, n) (+)= u[:, columns]^T x, x (rows, n).
   void weights(std::int64_t column, std::int64_t count, const T* u, const T* x, std::int64_t rows, std::int64_t n, T* c,
                T beta) const {
+    if (count * n > 0 && count * n <= kSumEntries && rows >= 16 * kSumRows) {
+      const std::int64_t chunks = (rows + kSumRows - 1) / kSumRows;
+      Tensor memory;
+      double* const partial = allocate<double>(memory, chunks, count * n, s_.device);
+      launch(over_elements(kBackward, chunks * count * n, s_.device), weight_sums_kernel<T>, u + column, 4 * s_.hidden,
+             x, n, rows, count * n, chunks, partial);
+      launch(over_blocks(kBackward, count * n, s_.device, 64), weight_totals_kernel<T>, partial, count * n, chunks,
+             beta, c);
+      return;
+    }
     Gemm<T> call;
     call.trans_a = true;
     call.m = count;

@@ -86,6 +86,14 @@ TEST_CASE("cuda gru: persistent kernels, values and gradients", "[cuda]") {
     for (const DType dtype : {float32, float64}) check(s, dtype);
 }
 
+// All rows at once, and small gradients of weights by partial sums.
+TEST_CASE("cuda gru: many sequences of one step, and many rows", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const Sizes& s : {Sizes{1, 1023, 2, 3}, Sizes{1, 1024, 2, 3}, Sizes{1, 4095, 1, 1}, Sizes{1, 4096, 1, 1},
+                         Sizes{1, 4500, 5, 4}, Sizes{1, 4200, 0, 2}, Sizes{1, 4100, 3, 9}, Sizes{25, 200, 2, 3}})
+    for (const DType dtype : {float32, float64}) check(s, dtype);
+}
+
 TEST_CASE("cuda gru: more than 64 units", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const Sizes& s : {Sizes{1, 1, 2, 65}, Sizes{6, 3, 5, 70}})

@@ -103,6 +103,23 @@ TEST_CASE("every cell's implicit gradients equal backpropagation through time, b
   }
 }
 
+// From 16 units on a GRU's residual is differentiated by its fused kernels, all steps as sequences of one step.
+TEST_CASE("implicit derivatives of a wide GRU are right in all modes") {
+  const nn::RecurrentCell gru = nn::GruCell(kInputs, 17, Key(7), {.dtype = float64}).functions();
+  const SequenceCell cell = sequence_cell(gru);
+  const Data d = data_for(gru);
+  const Tensors expected = gradients(cell, gru.theta, d, Sequential{.fused = false}, tight(Adjoint::unrolled));
+  const Tensors got = gradients(cell, gru.theta, d, Deer{}, tight());
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(distance(got[i], expected[i]) < 1e-10);
+  const auto few_steps = [&](const Tensors& v) -> Tensors {
+    return {solve_sequence(cell, v[0], v[1], {gru.theta[0], gru.theta[1], v[2], v[3]}, Deer{}, tight()).value};
+  };
+  const Tensor h0 = normal(Key(1), {1, 17}, 0, 0.5, float64), xs = normal(Key(2), {2, 1, kInputs}, 0, 1, float64);
+  const GradcheckReport report = gradcheck(few_steps, {h0, xs, gru.theta[2], gru.theta[3]});
+  INFO(report.message);
+  CHECK(report.ok);
+}
+
 TEST_CASE("blocks: of a dense cell they are a better quasi-Newton method than the diagonal") {
   const nn::RecurrentCell lstm = nn::LstmCell(kInputs, kHidden, Key(7), {.dtype = float64}).functions();
   const Data d = data_for(lstm);
