@@ -11,8 +11,33 @@ namespace {
 // Nothing to add up: the result is 0 or has no elements.
 bool is_empty(const ConvShape& s) noexcept { return s.n == 0 || s.c == 0 || s.o == 0 || s.map() == 0; }
 
-bool try_onednn(DType dtype, ConvBackend backend) noexcept {
-  return dtype == DType::float32 && backend != ConvBackend::gemm && has_onednn();
+enum class Kind : std::uint8_t { forward, input_grad, weight_grad };
+
+bool is_pointwise(const ConvAxis& a) noexcept {
+  return a.kernel == 1 && a.stride == 1 && a.before == 0 && a.in == a.out;
+}
+
+// 1x1 filters are products on the maps as they lie: nothing is unfolded, nothing brought into oneDNN's layout. The limits
+// are measured (8 to 2048 channels, maps of 5x5 to 64x64, two cores): below them oneDNN is faster. Where the channels fill
+// few of its blocks it needs 2 to 10 times as long.
+bool is_better_as_product(Kind kind, const ConvShape& s) noexcept {
+  if (s.g.groups > 1 || !is_pointwise(s.g.h) || !is_pointwise(s.g.w)) return false;
+  constexpr std::int64_t kFewWeights = 48 * 48;
+  constexpr std::int64_t kFewChannels = 32;
+  constexpr std::int64_t kEvenMap = 32;    // columns of a panel
+  constexpr std::int64_t kLongSums = 192;  // positions that are worth reading and writing the weights' sums once
+  const bool is_small = s.weights() <= kFewWeights;
+  switch (kind) {
+    case Kind::forward: return is_small || s.c <= kFewChannels || (s.result() % kEvenMap == 0 && s.c <= 2 * s.o);
+    case Kind::input_grad: return is_small && s.o <= 4 * s.c;
+    case Kind::weight_grad: return is_small || s.result() >= kLongSums;
+  }
+  return false;
+}
+
+bool try_onednn(DType dtype, ConvBackend backend, Kind kind, const ConvShape& s) noexcept {
+  if (dtype != DType::float32 || backend == ConvBackend::gemm || !has_onednn()) return false;
+  return backend == ConvBackend::onednn || !is_better_as_product(kind, s);
 }
 
 }  // namespace
@@ -25,7 +50,7 @@ Tensor conv(const Tensor& x, const Tensor& w, const ConvGeometry& g, ConvBackend
   const Tensor dense_x = engine::contiguous(x);
   const Tensor dense_w = engine::contiguous(w);
   Tensor y = engine::empty(shape, x.dtype(), x.device());
-  if (try_onednn(x.dtype(), backend) &&
+  if (try_onednn(x.dtype(), backend, Kind::forward, s) &&
       conv_onednn(s, engine::ptr<float>(dense_x), engine::ptr<float>(dense_w), engine::mutable_ptr<float>(y)))
     return y;
   dispatch_float(x.dtype(), "conv", [&](auto tag) {
@@ -44,7 +69,7 @@ Tensor conv_input_grad(const Tensor& g, const Tensor& w, const ConvGeometry& geo
   const Tensor dense_g = engine::contiguous(g);
   const Tensor dense_w = engine::contiguous(w);
   Tensor x = engine::empty(shape, g.dtype(), g.device());
-  if (try_onednn(g.dtype(), backend) &&
+  if (try_onednn(g.dtype(), backend, Kind::input_grad, s) &&
       conv_input_grad_onednn(s, engine::ptr<float>(dense_g), engine::ptr<float>(dense_w),
                              engine::mutable_ptr<float>(x)))
     return x;
@@ -64,7 +89,7 @@ Tensor conv_weight_grad(const Tensor& x, const Tensor& g, const ConvGeometry& ge
   const Tensor dense_x = engine::contiguous(x);
   const Tensor dense_g = engine::contiguous(g);
   Tensor w = engine::empty(shape, x.dtype(), x.device());
-  if (try_onednn(x.dtype(), backend) &&
+  if (try_onednn(x.dtype(), backend, Kind::weight_grad, s) &&
       conv_weight_grad_onednn(s, engine::ptr<float>(dense_x), engine::ptr<float>(dense_g),
                               engine::mutable_ptr<float>(w)))
     return w;

@@ -128,6 +128,11 @@ std::int64_t block_of_channels(const ConvShape& s) noexcept {
   return std::min(s.group_c(), ceil_div(kColumnRows, s.taps()));
 }
 
+// input_grad without blocks of channels: nothing is unfolded, and there are images enough for the threads.
+bool is_whole(const ConvShape& s) noexcept {
+  return is_pointwise(s.g.h) && is_pointwise(s.g.w) && s.n * s.g.groups >= kBatchParts;
+}
+
 std::int64_t grain_of(double work) noexcept { return static_cast<std::int64_t>(kPieceWork / work) + 1; }
 
 }  // namespace
@@ -166,7 +171,7 @@ void conv_gemm(const ConvShape& s, const T* x, const T* w, T* y) {
 
 template <class T>
 void conv_input_grad_gemm(const ConvShape& s, const T* g, const T* w, T* x) {
-  const Cuts cuts(s, block_of_channels(s));
+  const Cuts cuts(s, is_whole(s) ? s.group_c() : block_of_channels(s));
   const std::int64_t depth = s.group_c() * s.taps();
   const std::int64_t pieces = s.n * s.g.groups * cuts.channel_blocks;
   LoopError error;
