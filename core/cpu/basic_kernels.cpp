@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "solvent/core/engine/bfloat16.h"
 #include "solvent/core/engine/iterate.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
@@ -312,6 +313,16 @@ Reduction plan(const Tensor& x, const Tensor& y) {
   return {merge_axes(kept, both, 2), merge_axes(reduced, in, 1)};
 }
 
+// n elements in the type of sums: themselves, or converted into the buffer.
+template <class T>
+const T* as_computed(const T* x, T*, std::int64_t) noexcept {
+  return x;
+}
+const float* as_computed(const BFloat16* x, float* buffer, std::int64_t n) {
+  convert(x, buffer, n);
+  return buffer;
+}
+
 template <class T>
 double sum_strided(const T* x, std::int64_t stride, std::int64_t count) {
   double total = 0;
@@ -324,7 +335,11 @@ double sum_strided(const T* x, std::int64_t stride, std::int64_t count) {
   Compute<T> buffer[kScratch];
   for (std::int64_t i = 0; i < count; i += kScratch) {
     const std::int64_t n = std::min(kScratch, count - i);
-    for (std::int64_t j = 0; j < n; ++j) buffer[j] = x[(i + j) * stride];
+    if (std::is_same_v<T, BFloat16> && stride == 1) {
+      as_computed(x + i, buffer, n);
+    } else {
+      for (std::int64_t j = 0; j < n; ++j) buffer[j] = x[(i + j) * stride];
+    }
     total += vector_sum(buffer, n);
   }
   return total;
@@ -364,6 +379,7 @@ void sum_columns(const T* x, const Loops& reduced, std::int64_t first_row, std::
                  double* sums) {
   constexpr std::int64_t kRows = 64;
   Compute<T> block[kScratch];
+  Compute<T> buffer[kScratch];
   for (std::int64_t row = first_row; row < last_row; row += kRows) {
     std::fill_n(block, columns, Compute<T>(0));
     for (std::int64_t r = row; r < std::min(row + kRows, last_row); ++r) {
@@ -373,11 +389,7 @@ void sum_columns(const T* x, const Loops& reduced, std::int64_t first_row, std::
         offset += index % reduced.extent[axis] * reduced.stride[0][axis];
         index /= reduced.extent[axis];
       }
-      if constexpr (std::is_floating_point_v<T>) {
-        vector_accumulate(x + offset, block, columns);
-      } else {
-        for (std::int64_t j = 0; j < columns; ++j) block[j] += x[offset + j];
-      }
+      vector_accumulate(as_computed(x + offset, buffer, columns), block, columns);
     }
     for (std::int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(block[j]);
   }

@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "solvent/core/engine/bfloat16.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/core/parallel.h"
 #include "solvent/ops/cpu/block_reader.h"
@@ -305,6 +306,25 @@ Out convert(In v) noexcept {
   }
 }
 
+template <class In, class Out>
+Tensor cast_typed(Tensor& x) {
+  constexpr bool kRounds = std::is_same_v<In, float> && std::is_same_v<Out, BFloat16>;
+  constexpr bool kWidens = std::is_same_v<In, BFloat16> && std::is_same_v<Out, float>;
+  if constexpr (kRounds || kWidens) {
+    const In* src = engine::ptr<In>(x);
+    const BlockReader reader(x);
+    Tensor y = engine::empty(x.shape(), dtype_of<Out>, x.device());
+    Out* dst = engine::mutable_ptr<Out>(y);
+    for_blocks(y.numel(), [&](std::int64_t first, std::int64_t count) {
+      In buffer[kBlock];
+      engine::convert(reader.read(src, first, count, buffer), dst + first, count);
+    });
+    return y;
+  } else {
+    return unary_scalar<In, Out>(x, [](In v) { return convert<Out>(v); });
+  }
+}
+
 }  // namespace
 
 TensorVec run_unary(UnaryFn fn, std::span<Tensor> inputs, functor::Params params) {
@@ -385,7 +405,7 @@ TensorVec cast(std::span<Tensor> inputs, const Attrs* attrs) {
     return dispatch_all(to, [&](auto to_tag) -> Tensor {
       using In = typename decltype(from_tag)::type;
       using Out = typename decltype(to_tag)::type;
-      return unary_scalar<In, Out>(inputs[0], [](In v) { return convert<Out>(v); });
+      return cast_typed<In, Out>(inputs[0]);
     });
   });
 }
