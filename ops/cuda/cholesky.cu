@@ -2,7 +2,7 @@
 //
 // Matrices that fit in shared memory: one block each, right-looking, so global memory is read and written once; bound by
 // three barriers per column, hidden by many blocks side by side. Larger ones: diagonal blocks of 32 columns by one block
-// per matrix, the rows below by one thread each, the rest by matrix products. A pivot that is not positive ends the matrix;
+// per matrix, the rows below by one thread each, the rest by matrix products, or a few of them by cuSOLVER. A pivot that is not positive ends the matrix;
 // a NaN goes on and is seen in the result. Deterministic: fixed order, cut by sizes only.
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include "solvent/core/cuda/blas.h"
 #include "solvent/core/cuda/launch.h"
 #include "solvent/ops/cuda/factor.h"
+#include "solvent/ops/cuda/factor_library.h"
 #include "solvent/ops/cuda/matrix_block.h"
 #include "solvent/ops/matrix_errors.h"
 
@@ -189,6 +190,16 @@ void factor_blocked(const CholeskyCall<T>& call, Device device) {
   launch(over_elements("cholesky", total, device), finish_kernel<T>, call, total);
 }
 
+// The same, `state` included.
+template <class T>
+void factor_by_library(const CholeskyCall<T>& call, Device device) {
+  const std::int64_t total = call.count * call.n * call.n;
+  launch(over_elements("cholesky", total, device), start_kernel<T>, call);
+  // Own kernels tell pivots that are not positive, which are errors, from those that are not numbers.
+  if (library::cholesky(call.factor, call.n, call.count, device).matrix >= 0) return factor_blocked(call, device);
+  launch(over_elements("cholesky", total, device), finish_kernel<T>, call, total);
+}
+
 }  // namespace
 
 TensorVec cholesky(std::span<Tensor> inputs, const Attrs*) {
@@ -204,7 +215,10 @@ TensorVec cholesky(std::span<Tensor> inputs, const Attrs*) {
     const CholeskyCall<T> call{engine::ptr<T>(a), engine::mutable_ptr<T>(factor), n, count,
                                engine::mutable_ptr<std::int64_t>(state)};
     const std::size_t bytes = static_cast<std::size_t>(n * odd_ld(n)) * sizeof(T);
-    if (bytes > shared_limit(device)) return factor_blocked(call, device);
+    if (bytes > shared_limit(device)) {
+      if (library::takes(n, device) && count <= library::kMostInTurn) return factor_by_library(call, device);
+      return factor_blocked(call, device);
+    }
     Launch where = over_blocks("cholesky", count, device, threads_for(n * n / 8));
     where.shared_bytes = bytes;
     launch(where, shared_kernel<T>, call);

@@ -4,7 +4,8 @@
 // Working copies that fit in shared memory: one block per matrix does everything there, a warp per column; global memory is
 // read and written once. Larger ones: two launches per reflector, one block per matrix that makes it and one warp per
 // column that it is applied to, anywhere on the GPU; bound by memory, 2 m n^2 elements in all. Reflectors are those of the
-// CPU (scaled by the largest element, so nothing overflows), and the diagonal of r is made non-negative.
+// CPU (scaled by the largest element, so nothing overflows), and the diagonal of r is made non-negative. A few large matrices
+// go to cuSOLVER (factor_library.h), and get the same signs.
 // Deterministic: sums over fixed parts of columns.
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 
 #include "solvent/core/cuda/launch.h"
 #include "solvent/ops/cuda/factor.h"
+#include "solvent/ops/cuda/factor_library.h"
 #include "solvent/ops/cuda/matrix_block.h"
 
 namespace solvent::cuda {
@@ -199,6 +201,34 @@ void factor_large(const QrCall<T>& call, Device device) {
   }
 }
 
+// What cuSOLVER leaves in w (count, n, m), with signs that make the diagonal of r >= 0.
+template <class T>
+__global__ void upper_kernel(QrCall<T> call, std::int64_t total) {
+  for (std::int64_t e = global_thread(); e < total; e += grid_threads()) {
+    const std::int64_t matrix = e / (call.n * call.n);
+    const std::int64_t i = e / call.n - matrix * call.n;
+    const std::int64_t j = e % call.n;
+    const T* const w = call.w + matrix * call.n * call.m;
+    const T sign = w[i * call.m + i] < T(0) ? T(-1) : T(1);
+    call.r[e] = i <= j ? sign * w[j * call.m + i] : T(0);
+    if (i == j) call.sign[matrix * call.n + i] = sign;
+  }
+}
+template <class T>
+__global__ void turn_columns_kernel(QrCall<T> call, std::int64_t total) {
+  for (std::int64_t e = global_thread(); e < total; e += grid_threads()) call.w[e] *= call.sign[e / call.m];
+}
+
+template <class T>
+void factor_by_library(const QrCall<T>& call, Device device) {
+  const std::int64_t in_r = call.count * call.n * call.n;
+  const std::int64_t in_q = call.count * call.n * call.m;
+  library::reflections(call.w, call.m, call.n, call.count, call.tau, device);
+  launch(over_elements("qr", in_r, device), upper_kernel<T>, call, in_r);
+  library::orthogonal(call.w, call.m, call.n, call.count, call.tau, device);
+  launch(over_elements("qr", in_q, device), turn_columns_kernel<T>, call, in_q);
+}
+
 Tensor transposed(const Tensor& a) {
   const int rank = a.rank();
   Shape shape = a.shape();
@@ -242,7 +272,11 @@ TensorVec qr(std::span<Tensor> inputs, const Attrs*) {
     Tensor factors = engine::empty({2, count, n}, a.dtype(), device);
     call.tau = engine::mutable_ptr<T>(factors);
     call.sign = call.tau + count * n;
-    factor_large(call, device);
+    if (library::takes(n, device) && library::takes(m, device) && count <= library::kMostInTurn) {
+      factor_by_library(call, device);
+    } else {
+      factor_large(call, device);
+    }
     engine::copy_into(transposed(work), q);
   });
   return {std::move(q), std::move(r)};

@@ -3,9 +3,9 @@
 // eigh: two-sided cyclic Jacobi on (a + a^T) / 2; svd: QR, then one-sided Jacobi on the rows of r, as on the CPU (Drmac &
 // Veselic 2008). A sweep visits all pairs of rows in rounds of disjoint pairs (a tournament), so a round is parallel and its
 // result does not depend on the order of the pairs. Matrices that fit twice in shared memory (about 118 rows of float64):
-// one block each does all sweeps, a warp per pair; bound by barriers, hidden by many blocks. Larger ones: one launch (svd)
-// or three (eigh) per round over all pairs of all matrices; bound by memory, about 8 sweeps of 2 n^3 (svd) to 3 n^3
-// elements. Matrices are scaled by powers of two, so nothing over- or underflows on the way. Values are sorted by counting
+// one block each does all sweeps, a warp per pair; bound by barriers, hidden by many blocks. Above 128 rows cuSOLVER takes the
+// place of the rotations (factor_library.h). Between these sizes: one launch (svd) or three (eigh) per round over all pairs
+// of all matrices; bound by memory, about 8 sweeps of 2 n^3 (svd) to 3 n^3 elements. Matrices are scaled by powers of two, so nothing over- or underflows on the way. Values are sorted by counting
 // how many come before, ties in their order; the largest component of each vector of eigh, and of each column of u, is
 // positive. Matrices that are not finite give NaN. Deterministic: fixed order of rotations and sums.
 
@@ -20,6 +20,7 @@
 #include "solvent/core/cuda/launch.h"
 #include "solvent/core/cuda/runtime.h"
 #include "solvent/ops/cuda/factor.h"
+#include "solvent/ops/cuda/factor_library.h"
 #include "solvent/ops/cuda/linalg.h"
 #include "solvent/ops/cuda/matrix_block.h"
 #include "solvent/ops/matrix_errors.h"
@@ -218,13 +219,43 @@ void check_convergence(const char* op, const Tensor& turned, std::int64_t count)
                [op, count](std::int64_t, std::int64_t matrix) { detail::throw_no_convergence(op, matrix, count); });
 }
 
+Tensor transposed(const Tensor& t) {
+  return engine::view(t, {t.shape()[0], t.shape()[2], t.shape()[1]}, {t.strides()[0], t.strides()[2], t.strides()[1]},
+                      t.impl()->offset);
+}
+
 template <class T>
 std::size_t shared_pair(std::int64_t n) {
   return static_cast<std::size_t>(2 * n * odd_ld(n)) * sizeof(T);
 }
 
+// Rows i of r (count, n, n), which are unit vectors, times s_i (count, n).
+template <class T>
+__global__ void stretch_kernel(T* r, const T* s, std::int64_t n, std::int64_t total) {
+  for (std::int64_t e = global_thread(); e < total; e += grid_threads()) r[e] *= s[e / n];
+}
+
+// r = u diag(s) v^T: r <- diag(s) v^T, whose rows are orthogonal, and j <- u^T, which turned them.
+template <class T>
+void orthogonalise_by_library(T* r, T* j, std::int64_t n, std::int64_t count, Device device) {
+  const std::int64_t total = count * n * n;
+  Tensor u = engine::empty({count, n, n}, dtype_of<T>, device);
+  Tensor s = engine::empty({count, n}, dtype_of<T>, device);
+  Tensor vt = engine::empty({count, n, n}, dtype_of<T>, device);
+  const library::Failed failed = library::svd(r, n, count, engine::mutable_ptr<T>(u), engine::mutable_ptr<T>(s),
+                                              engine::mutable_ptr<T>(vt), device);
+  if (failed.matrix >= 0) detail::throw_no_convergence("svd", failed.matrix, count);
+  launch(over_elements("svd", total, device), stretch_kernel<T>, engine::mutable_ptr<T>(vt), engine::ptr<T>(s), n,
+         total);
+  copy_on_device(r, engine::ptr<T>(vt), static_cast<std::size_t>(total) * sizeof(T), device);
+  const Tensor turned = engine::contiguous(transposed(u));
+  copy_on_device(j, engine::ptr<T>(turned), static_cast<std::size_t>(total) * sizeof(T), device);
+}
+
 template <class T>
 void orthogonalise(T* r, T* j, std::int64_t n, std::int64_t count, Device device) {
+  if (shared_pair<T>(n) > shared_limit(device) && library::takes(n, device))
+    return orthogonalise_by_library(r, j, n, count, device);
   Tensor turned = engine::empty({count}, DType::int64, device);
   const T tolerance = std::numeric_limits<T>::epsilon() * std::sqrt(static_cast<T>(std::max<std::int64_t>(n, 16)));
   const RowsCall<T> call{r, j, n, count, tolerance, engine::mutable_ptr<std::int64_t>(turned)};
@@ -347,11 +378,6 @@ Tensor as_batch(const Tensor& t) {
   const std::int64_t cols = t.size(-1);
   const Shape shape{t.numel() / (rows * cols), rows, cols};
   return engine::view(t, shape, contiguous_strides(shape), t.impl()->offset);
-}
-
-Tensor transposed(const Tensor& t) {
-  return engine::view(t, {t.shape()[0], t.shape()[2], t.shape()[1]}, {t.strides()[0], t.strides()[2], t.strides()[1]},
-                      t.impl()->offset);
 }
 
 template <class T>
@@ -587,6 +613,23 @@ __global__ void sort_kernel(SortCall<T> call) {
   }
 }
 
+// a <- diag(values), as far as it is read.
+template <class T>
+__global__ void diagonal_kernel(T* a, const T* values, std::int64_t n, std::int64_t total) {
+  for (std::int64_t e = global_thread(); e < total; e += grid_threads()) a[e / n * n * n + e % n * (n + 1)] = values[e];
+}
+
+template <class T>
+void diagonalise_by_library(const EighCall<T>& call, Device device) {
+  const std::int64_t n = call.n;
+  const std::int64_t count = call.count;
+  copy_on_device(call.rows, call.a, static_cast<std::size_t>(count * n * n) * sizeof(T), device);
+  Tensor values = engine::empty({count, n}, dtype_of<T>, device);
+  const library::Failed failed = library::eigh(call.rows, n, count, engine::mutable_ptr<T>(values), device);
+  if (failed.matrix >= 0) detail::throw_no_convergence("eigh", failed.matrix, count);
+  launch(over_elements("eigh", count * n, device), diagonal_kernel<T>, call.a, engine::ptr<T>(values), n, count * n);
+}
+
 template <class T>
 void rotate_symmetric(EighCall<T> call, Device device) {
   const std::int64_t n = call.n;
@@ -601,6 +644,7 @@ void rotate_symmetric(EighCall<T> call, Device device) {
     launch(where, eigh_shared_kernel<T>, call);
     return check_convergence("eigh", turned, count);
   }
+  if (library::takes(n, device)) return diagonalise_by_library(call, device);
   Tensor rotations = engine::empty({count, tables, 2}, dtype_of<T>, device);
   Tensor limits = engine::empty({count}, dtype_of<T>, device);
   call.rotations = reinterpret_cast<Rotation<T>*>(engine::mutable_ptr<T>(rotations));
