@@ -6,6 +6,10 @@
 //
 // Sizes are rounded to 16 steps per power of two (at most 6 % waste), at least 512 bytes; a free block of the same or one of
 // the next four classes is reused (at most 31 % waste). Blocks below 1 MiB are cut from chunks of 4 MiB, which are kept.
+//
+// SOLVENT_CUDA_CACHE=0 in the environment is for memory checkers, which see only what the device was asked for: every block
+// is memory of its own, of exactly the bytes of the request, and is given back when it is freed. But for the memory of
+// graphs: no block can be given back while one is recorded.
 
 #include "solvent/core/cuda/allocator.h"
 
@@ -13,12 +17,15 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -54,6 +61,16 @@ std::size_t capacity_of(int size_class) {
   return (std::size_t{1} << octave) + step * static_cast<std::size_t>((size_class - 1) % kStepsPerOctave + 1);
 }
 
+bool cache_is_off() {
+  static const bool off = [] {
+    const char* const text = std::getenv("SOLVENT_CUDA_CACHE");
+    return text != nullptr && std::string_view(text) == "0";
+  }();
+  return off;
+}
+
+constexpr int kExactSize = -1;  // class of blocks that are not cached
+
 struct Block {
   std::size_t capacity = 0;
   int size_class = 0;
@@ -70,6 +87,7 @@ struct Pool {
   std::unordered_map<void*, Block> blocks;  // live and cached ones
   std::unordered_map<cudaStream_t, FreeLists> free_lists;
   std::unordered_set<cudaStream_t> kept;  // their cached blocks are in use by graphs
+  std::vector<void*> to_give_back;        // of exact size, freed while a graph was recorded
   std::byte* chunk = nullptr;             // what is left of the newest chunk
   std::size_t chunk_left = 0;
   std::size_t reserved = 0;  // from the device
@@ -103,6 +121,13 @@ void* take_cached(Pool& pool, cudaStream_t stream, int size_class) {
   return p;
 }
 
+void give_back(Pool& pool, void* p) {
+  const auto block = pool.blocks.find(p);
+  (void)cudaFree(p);  // waits for the device
+  pool.reserved -= block->second.capacity;
+  pool.blocks.erase(block);
+}
+
 // Gives cached blocks that are no parts of chunks back to the device. The caller has made the device's CUDA device current.
 void release_cached(Pool& pool) {
   (void)cudaDeviceSynchronize();
@@ -110,11 +135,8 @@ void release_cached(Pool& pool) {
     if (pool.kept.contains(stream)) continue;
     for (auto& [size_class, list] : lists) {
       std::erase_if(list, [&](void* p) {
-        const auto block = pool.blocks.find(p);
-        if (block->second.is_in_chunk) return false;
-        (void)cudaFree(p);
-        pool.reserved -= block->second.capacity;
-        pool.blocks.erase(block);
+        if (pool.blocks.at(p).is_in_chunk) return false;
+        give_back(pool, p);
         return true;
       });
     }
@@ -185,14 +207,15 @@ void* allocate(std::size_t bytes, Device device) {
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);
   if (bytes > kLargestRequest) throw_out_of_memory(pool, bytes, device);
-  const int size_class = class_of(bytes);
+  const bool exact = cache_is_off() && !pool.kept.contains(stream);
+  const int size_class = exact ? kExactSize : class_of(bytes);
   ++pool.allocations;
-  void* p = take_cached(pool, stream, size_class);
+  void* p = exact ? nullptr : take_cached(pool, stream, size_class);
   if (p != nullptr) {
     ++pool.hits;
   } else {
-    const std::size_t capacity = capacity_of(size_class);
-    const bool small = capacity < kLargestInChunk;
+    const std::size_t capacity = exact ? std::max<std::size_t>(bytes, 1) : capacity_of(size_class);
+    const bool small = !exact && capacity < kLargestInChunk;
     p = small ? cut_from_chunk(pool, capacity) : take_fresh_or_release(pool, capacity);
     if (p == nullptr) throw_out_of_memory(pool, bytes, device);
     pool.blocks[p] = {.capacity = capacity, .size_class = size_class, .is_in_chunk = small, .stream = stream};
@@ -210,6 +233,13 @@ void deallocate(void* p, Device device) noexcept {
   const std::lock_guard lock(pool.mutex);
   Block& block = pool.blocks.at(p);
   block.is_live = false;
+  pool.active -= block.capacity;
+  if (block.size_class == kExactSize) {
+    pool.to_give_back.push_back(p);
+    if (pool.kept.contains(stream)) return;
+    for (void* const q : std::exchange(pool.to_give_back, {})) give_back(pool, q);
+    return;
+  }
   if (block.stream != stream) {  // its last user may be the current stream
     cudaEvent_t done = nullptr;
     if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) == cudaSuccess) {
@@ -218,7 +248,6 @@ void deallocate(void* p, Device device) noexcept {
       (void)cudaEventDestroy(done);
     }
   }
-  pool.active -= block.capacity;
   pool.free_lists[block.stream][block.size_class].push_back(p);
 }
 

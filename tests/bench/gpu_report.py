@@ -125,6 +125,11 @@ def table(report):
               f"{len(open_ones)} not measured.**", "", "## Parts", ""]
     lines += markdown_table(("part", "result", "seconds", "limit", ""), (
         (p["name"], p["status"], f"{p['seconds']:.1f}", f"{p['limit']:.0f}", p.get("detail", "")) for p in report["parts"]))
+    if report.get("sanitizers"):
+        lines += ["", "## compute-sanitizer", ""]
+        lines += markdown_table(("tool", "result", "errors", "test cases", "first errors"), (
+            (s["tool"], s["status"], "" if s["errors"] is None else str(s["errors"]), str(s["test_cases"]),
+             "; ".join(s["first"]).replace("|", "\\|")) for s in report["sanitizers"]))
     lines += ["", "## Targets", ""]
     lines += markdown_table(("what", "measured", "target", ""), (
         (t["what"], t["value"], t["need"], {True: "met", False: "**missed**", None: "not measured"}[t["met"]])

@@ -45,7 +45,7 @@ TEST_CASE("cuda: memory of a stream that ended is used again", "[cuda][streams]"
   kept.reset();
   const MemoryStats before = memory_stats(kGpu);
   kept = full({1 << 19}, 4.0, {float64, kGpu});
-  CHECK(memory_stats(kGpu).cache_hits == before.cache_hits + 1);
+  CHECK(memory_stats(kGpu).cache_hits == before.cache_hits + (has_cuda_memory_cache() ? 1 : 0));
 }
 
 TEST_CASE("cuda: a graph computes its function for new inputs", "[cuda][streams]") {

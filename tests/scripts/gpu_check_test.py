@@ -199,7 +199,7 @@ class SanitizerTest(unittest.TestCase):
             tool.write_text("#!/usr/bin/env bash\n" + script)
             tool.chmod(0o755)
             runner = gpu_check.Runner({"sanitizer": seconds}, 4 * seconds)
-            with mock.patch.object(gpu_check.shutil, "which", lambda program: str(tool)), \
+            with mock.patch.object(gpu_check, "find_sanitizer", lambda: str(tool)), \
                     mock.patch.object(gpu_check, "SANITIZERS", ("memcheck",)):
                 runner.end = time.monotonic() + seconds
                 gpu_check.run_sanitizers(runner, pathlib.Path(name), dict(os.environ), name)
@@ -211,9 +211,54 @@ class SanitizerTest(unittest.TestCase):
         part = self.status_of("echo '========= Invalid __global__ read'; exit 7", 30)
         self.assertEqual(part["status"], "failed (exit code 7)")
         part = self.status_of("echo begun; sleep 60", 4)
-        self.assertEqual((part["status"], part["detail"]), ("stopped at its time limit", "no error until then"))
-        part = self.status_of("echo '========= Invalid __global__ read'; sleep 60", 4)
-        self.assertEqual((part["status"], part["detail"]), ("failed", "errors until then"))
+        self.assertEqual((part["status"], part["detail"]), ("stopped at its time limit", "no error until then, in 0 test cases"))
+        part = self.status_of("echo '0.100 s: cuda: one'; echo '========= Invalid __global__ read'; sleep 60", 4)
+        self.assertEqual((part["status"], part["detail"]),
+                         ("failed, stopped at its time limit", "errors until then, in 1 test cases"))
+
+    def report_of(self, script, *arguments):
+        """Exit code, report and text of --sanitize with a compute-sanitizer that is `script`."""
+        with tempfile.TemporaryDirectory() as name, mock.patch("builtins.print"):
+            folder = pathlib.Path(name)
+            for program, text in (("compute-sanitizer", script), ("test_cuda", ""), ("bench_cuda", "")):
+                (folder / program).write_text("#!/usr/bin/env bash\n" + text)
+                (folder / program).chmod(0o755)
+            out = folder / "out"
+            with mock.patch.object(gpu_check, "find_gpu", lambda: {"name": "NVIDIA Test 1", "cuda": "13.0"}), \
+                    mock.patch.object(gpu_check, "find_python", lambda: (None, set())), \
+                    mock.patch.object(gpu_check, "find_sanitizer", lambda: str(folder / "compute-sanitizer")), \
+                    mock.patch.object(sys, "argv", ["gpu-check", "--sanitize", "--bin", name, "--out", str(out), *arguments]):
+                code = gpu_check.main()
+            return code, json.loads(next(out.glob("*.json")).read_text()), next(out.glob("*.md")).read_text()
+
+    def test_all_tools_over_all_tests(self):
+        script = ('[ "$SOLVENT_CUDA_CACHE" = 0 ] && [ "$6 $7" = "20 $(dirname "$0")/test_cuda" ] && [ "$8" = "~[slow]" ] || exit 9\n'
+                  'echo "0.100 s: cuda: one"; echo "0.200 s: cuda: two"\n'
+                  'case $2 in racecheck) echo "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)";;\n'
+                  'initcheck) echo "========= Uninitialized __global__ memory read of size 4 bytes"\n'
+                  'echo "========= ERROR SUMMARY: 3 errors"; exit 7;;\n*) echo "========= ERROR SUMMARY: 0 errors";; esac\n')
+        code, report, text = self.report_of(script)
+        self.assertEqual(code, 1)
+        found = {entry["tool"]: entry for entry in report["sanitizers"]}
+        self.assertEqual(tuple(found), gpu_check.SANITIZERS)
+        for name in ("memcheck", "racecheck", "synccheck"):
+            self.assertEqual((found[name]["status"], found[name]["errors"], found[name]["test_cases"]), ("ok", 0, 2))
+        self.assertEqual((found["initcheck"]["status"], found["initcheck"]["errors"]), ("failed (exit code 7)", 3))
+        self.assertEqual(found["initcheck"]["first"], ["Uninitialized __global__ memory read of size 4 bytes"])
+        self.assertIn("## compute-sanitizer", text)
+        self.assertIn("Uninitialized", text)
+        self.assertEqual(report["parts"][1]["limit"], gpu_check.SANITIZE["full"]["racecheck"])
+
+    def test_dry_run(self):
+        listed = run("--sanitize", "--list")
+        self.assertEqual(listed.returncode, 0)
+        for name in gpu_check.SANITIZERS:
+            self.assertIn(f"--tool {name} --error-exitcode 7", listed.stdout)
+        self.assertEqual(listed.stdout.count("SOLVENT_CUDA_CACHE=0"), 4)
+        self.assertIn("'~[slow]'", listed.stdout)
+        self.assertIn(gpu_check.SANITIZER_TESTS, run("--sanitize", "--quick", "--list").stdout)
+        for size, minutes in (("full", 50), ("quick", 4)):
+            self.assertLessEqual(sum(gpu_check.SANITIZE[size].values()), 60 * minutes)
 
 
 class UseTest(unittest.TestCase):
@@ -224,7 +269,8 @@ class UseTest(unittest.TestCase):
         self.assertTrue(result.stderr.startswith("gpu-check: no CUDA device: "), result.stderr)
 
     def test_wrong_use(self):
-        for arguments in (["--fast"], ["--package", "x", "--quick"], ["--package", "x", "--bin", "y"], ["more"]):
+        for arguments in (["--fast"], ["--package", "x", "--quick"], ["--package", "x", "--bin", "y"],
+                          ["--package", "x", "--sanitize"], ["more"]):
             result = run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn("usage: gpu-check", result.stderr)

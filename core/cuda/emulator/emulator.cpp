@@ -485,8 +485,9 @@ cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(ve
 // The size stands in front of the block, for the account of used memory.
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (used_bytes + bytes > setting("SOLVENT_EMULATED_MEMORY", kDefaultMemory)) return note(cudaErrorMemoryAllocation);
-  auto* const block = static_cast<unsigned char*>(std::aligned_alloc(512, (bytes + 512 + 511) / 512 * 512));
-  if (block == nullptr) return note(cudaErrorMemoryAllocation);
+  void* memory = nullptr;  // not one byte more, so that sanitizers see what is beyond
+  if (posix_memalign(&memory, 512, bytes + 512) != 0) return note(cudaErrorMemoryAllocation);
+  auto* const block = static_cast<unsigned char*>(memory);
   std::memcpy(block, &bytes, sizeof(bytes));
   std::memset(block + 512, 0xff, bytes);  // fresh memory holds NaN
   used_bytes += bytes;
