@@ -694,11 +694,7 @@ inline void put_guarded(void* data, std::size_t bytes) noexcept { put(data, byte
 
 #endif
 
-}  // namespace
-
 // --- GPUs -----------------------------------------------------------------------------------------------------------
-
-namespace {
 
 #if SOLVENT_WITH_CUDA
 bool is_gpu(Device device) noexcept { return device.index >= 0 && device.index < cuda::device_count(); }

@@ -198,13 +198,13 @@ constexpr std::int64_t kEdgeBytes = 256;
 constexpr std::int64_t kNarrowBytes = 8 << 10;
 constexpr std::int64_t kTileBytes = 16 << 10;  // half of L1
 
-// Columns 0..3 of rows 0..3 of `src` become rows of `to`.
-inline void transpose_block(const std::uint32_t* src, std::int64_t src_stride, std::uint32_t* to,
-                            std::int64_t to_stride) noexcept {
-  const auto r0 = load<Words4>(src);
-  const auto r1 = load<Words4>(src + src_stride);
-  const auto r2 = load<Words4>(src + 2 * src_stride);
-  const auto r3 = load<Words4>(src + 3 * src_stride);
+// Columns 0..3 of rows 0..3 of `src` become rows of `to`; V holds four words.
+template <class V, class Word>
+inline void transpose_fours(const Word* src, std::int64_t src_stride, Word* to, std::int64_t to_stride) noexcept {
+  const auto r0 = load<V>(src);
+  const auto r1 = load<V>(src + src_stride);
+  const auto r2 = load<V>(src + 2 * src_stride);
+  const auto r3 = load<V>(src + 3 * src_stride);
   const auto a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
   const auto b = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
   const auto c = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
@@ -213,6 +213,16 @@ inline void transpose_block(const std::uint32_t* src, std::int64_t src_stride, s
   store(to + to_stride, __builtin_shufflevector(a, b, 2, 3, 6, 7));
   store(to + 2 * to_stride, __builtin_shufflevector(c, d, 0, 1, 4, 5));
   store(to + 3 * to_stride, __builtin_shufflevector(c, d, 2, 3, 6, 7));
+}
+
+inline void transpose_block(const std::uint16_t* src, std::int64_t src_stride, std::uint16_t* to,
+                            std::int64_t to_stride) noexcept {
+  transpose_fours<Halves4>(src, src_stride, to, to_stride);
+}
+
+inline void transpose_block(const std::uint32_t* src, std::int64_t src_stride, std::uint32_t* to,
+                            std::int64_t to_stride) noexcept {
+  transpose_fours<Words4>(src, src_stride, to, to_stride);
 }
 
 inline void transpose_block(const std::uint64_t* src, std::int64_t src_stride, std::uint64_t* to,
@@ -225,22 +235,6 @@ inline void transpose_block(const std::uint64_t* src, std::int64_t src_stride, s
       store(to + (i + 1) * to_stride + j, __builtin_shufflevector(r0, r1, 1, 3));
     }
   }
-}
-
-inline void transpose_block(const std::uint16_t* src, std::int64_t src_stride, std::uint16_t* to,
-                            std::int64_t to_stride) noexcept {
-  const auto r0 = load<Halves4>(src);
-  const auto r1 = load<Halves4>(src + src_stride);
-  const auto r2 = load<Halves4>(src + 2 * src_stride);
-  const auto r3 = load<Halves4>(src + 3 * src_stride);
-  const auto a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
-  const auto b = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
-  const auto c = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-  const auto d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-  store(to, __builtin_shufflevector(a, b, 0, 1, 4, 5));
-  store(to + to_stride, __builtin_shufflevector(a, b, 2, 3, 6, 7));
-  store(to + 2 * to_stride, __builtin_shufflevector(c, d, 0, 1, 4, 5));
-  store(to + 3 * to_stride, __builtin_shufflevector(c, d, 2, 3, 6, 7));
 }
 
 inline void transpose_block(const std::uint8_t* src, std::int64_t src_stride, std::uint8_t* to,
