@@ -40,7 +40,7 @@ inline constexpr std::size_t kLaneLimit = 4;  // largest n of the lane kernels
 
 /// Matrices of one step that are too few bytes to be shared out among threads: tiles of time take turns instead.
 inline constexpr std::size_t kPipelineRow = 64 << 10;
-inline constexpr std::size_t kPipelineTile = 256 << 10;  ///< bytes of matrices, a part of a second-level cache
+inline constexpr std::size_t kPipelineTile = 512 << 10;  ///< bytes of matrices: half of a second-level cache
 
 /// At most 256 bits: wider lanes gain nothing where memory sets the pace, and 16 sequences make two tasks.
 template <class T>
@@ -551,7 +551,7 @@ void scan_rows(const Scan<T>& x) {
   std::memset(zeros.get(), 0, x.n * sizeof(T));
   // Neighbouring sequences in one task hide each other's latency, and memory is read in long pieces.
   const std::size_t row_bytes = x.batch * x.n * x.n * sizeof(T);
-  if (row_bytes <= kPipelineRow && x.lead == 1 && x.steps * row_bytes >= 8 * kPipelineTile) {
+  if (row_bytes <= kPipelineRow && x.lead == 1 && x.steps * row_bytes >= 4 * kPipelineTile) {
     return time_pipeline(
         x.steps, kPipelineTile / row_bytes, [&](std::size_t i0, std::size_t i1) { touch_steps(x, i0, i1); },
         [&](std::size_t i0, std::size_t i1) { recurrence(x, 0, x.batch, i0, i1, zeros.get()); });
