@@ -33,7 +33,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   if (a.dtype() != bfloat16 || b.dtype() != bfloat16 || !(a.shape() == b.shape())) return false;
   const std::vector<BFloat16> x = a.to_vector<BFloat16>();
   const std::vector<BFloat16> y = b.to_vector<BFloat16>();
-  return std::memcmp(x.data(), y.data(), x.size() * sizeof(BFloat16)) == 0;
+  return x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(BFloat16)) == 0;
 }
 
 // f(xs) has the bits of f computed in float32 and rounded.
