@@ -6,7 +6,6 @@
 #include "solvent/core/engine/basic.h"
 
 #include <algorithm>
-#include <cmath>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -244,8 +243,38 @@ void add_typed(const T* a, const T* b, T* y, const Loops& loops) {
 template <class T>
 using Compute = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
-std::int64_t multiply_add(std::int64_t x, std::int64_t a, std::int64_t b) noexcept { return a * x + b; }
-BFloat16 multiply_add(BFloat16 x, float a, float b) noexcept { return BFloat16(std::fma(a, static_cast<float>(x), b)); }
+// y = a x + b, x with a stride.
+void affine_strided(const std::int64_t* x, std::int64_t sx, std::int64_t a, std::int64_t b, std::int64_t* y,
+                    std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) y[i] = a * x[i * sx] + b;
+}
+
+// Through a contiguous buffer, so that all layouts give the same bits.
+template <class T>
+void affine_strided(const T* x, std::int64_t sx, T a, T b, T* y, std::int64_t count) {
+  if (sx == 1) return vector_affine(x, a, b, y, count, false);
+  T buffer[kScratch];
+  for (std::int64_t i = 0; i < count; i += kScratch) {
+    const std::int64_t n = std::min(kScratch, count - i);
+    for (std::int64_t j = 0; j < n; ++j) buffer[j] = x[(i + j) * sx];
+    vector_affine(buffer, a, b, y + i, n, false);
+  }
+}
+
+// The bits of the operation in float32, rounded.
+void affine_strided(const BFloat16* x, std::int64_t sx, float a, float b, BFloat16* y, std::int64_t count) {
+  float buffer[kScratch];
+  for (std::int64_t i = 0; i < count; i += kScratch) {
+    const std::int64_t n = std::min(kScratch, count - i);
+    if (sx == 1) {
+      convert(x + i, buffer, n);
+    } else {
+      for (std::int64_t j = 0; j < n; ++j) buffer[j] = x[(i + j) * sx];
+    }
+    vector_affine(buffer, a, b, buffer, n, false);
+    convert(buffer, y + i, n);
+  }
+}
 
 template <class T>
 void affine_dense_typed(const T* x, double scale, double shift, T* y, std::int64_t n) {
@@ -255,31 +284,17 @@ void affine_dense_typed(const T* x, double scale, double shift, T* y, std::int64
     if constexpr (std::is_floating_point_v<T>) {
       vector_affine(x + begin, a, b, y + begin, end - begin, stream);
     } else {
-      for (std::int64_t i = begin; i < end; ++i) y[i] = multiply_add(x[i], a, b);
+      affine_strided(x + begin, 1, a, b, y + begin, end - begin);
     }
   });
 }
 
-// Strided inputs pass through a contiguous buffer, so that all layouts give the same bits.
 template <class T>
 void affine_typed(const T* x, double scale, double shift, T* y, const Loops& loops) {
   const std::int64_t sx = loops.inner_stride(0);
+  const auto a = static_cast<Compute<T>>(scale), b = static_cast<Compute<T>>(shift);
   parallel_runs(loops, 2, [&](const std::int64_t* offset, std::int64_t count) {
-    const T* px = x + offset[0];
-    T* py = y + offset[1];
-    if constexpr (std::is_floating_point_v<T>) {
-      const T a = static_cast<T>(scale), b = static_cast<T>(shift);
-      if (sx == 1) return vector_affine(px, a, b, py, count, false);
-      T buffer[kScratch];
-      for (std::int64_t i = 0; i < count; i += kScratch) {
-        const std::int64_t n = std::min(kScratch, count - i);
-        for (std::int64_t j = 0; j < n; ++j) buffer[j] = px[(i + j) * sx];
-        vector_affine(buffer, a, b, py + i, n, false);
-      }
-    } else {
-      const auto a = static_cast<Compute<T>>(scale), b = static_cast<Compute<T>>(shift);
-      for (std::int64_t i = 0; i < count; ++i) py[i] = multiply_add(px[i * sx], a, b);
-    }
+    affine_strided(x + offset[0], sx, a, b, y + offset[1], count);
   });
 }
 
