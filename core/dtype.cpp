@@ -23,9 +23,8 @@ namespace detail {
 std::string_view floating_advice(DType dtype) noexcept {
   if (!is_storage_type(dtype)) return "Convert with cast(x, float32).";
   return "bfloat16 is a storage type: cast, operations that move or compare elements, add, sub, mul, neg, affine, sum, "
-         "scatter_add, matmul, outer and convolutions take it. Compute in float32 with cast(x, float32), and store "
-         "results "
-         "with cast(y, bfloat16).";
+         "scatter_add, matmul, outer and convolutions take it. Compute in float32 with cast(x, float32), and "
+         "store results with cast(y, bfloat16).";
 }
 
 void throw_not_floating(const char* op, DType dtype) {

@@ -1,7 +1,7 @@
 // Vector loops behind engine/basic.h. Memory-bound: one pass, no temporaries; fresh results larger than the last-level
 // cache are written past it (a normal store would first read the line). Deterministic: sums are formed per block of fixed
 // size, and blocks are added in index order. bfloat16 is computed in float32 and every result rounded once; what other types
-// do in vectors is left to the compiler there, except for sums, whose blocks pass through a float32 buffer.
+// do in vectors is left to the compiler there, except for affine and sums, whose blocks pass through a float32 buffer.
 
 #include "solvent/core/engine/basic.h"
 

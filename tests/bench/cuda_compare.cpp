@@ -42,8 +42,7 @@ double difference(const T* a, const T* b, std::int64_t n) {
     for (std::int64_t i = begin; i < end; ++i) {
       double& worst = largest[static_cast<std::size_t>(i / kBlock)];
       const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-      if (!(d <= worst)) worst = d;  // keeps a NaN: nothing is <= it
-      if (std::isnan(d)) worst = std::numeric_limits<double>::infinity();
+      worst = std::isnan(d) ? std::numeric_limits<double>::infinity() : std::max(worst, d);
     }
   });
   double worst = 0;

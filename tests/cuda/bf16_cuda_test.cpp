@@ -18,6 +18,7 @@
 #include "solvent/ops/reduce.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/bfloat16_sweep.h"
 #include "solvent/tests/ops/op_table.h"
@@ -34,19 +35,10 @@ constexpr double kHalfUlp = 0x1p-8 + 1e-5;
 
 Tensor sample(std::uint64_t i, const Shape& shape) { return cast(normal_sample(kKey, i, shape, float32), bfloat16); }
 
-// Largest |got - expected| / max(1, |expected|) of a bfloat16 result on the GPU.
-double error(const Tensor& got, const Tensor& expected) {
+// The error of a bfloat16 result on the GPU.
+double bfloat16_error(const Tensor& got, const Tensor& expected) {
   REQUIRE(got.dtype() == bfloat16);
-  REQUIRE(got.device() == kGpu);
-  REQUIRE(got.shape() == expected.shape());
-  const Array g(to(got, cpu_device));
-  const Array e(expected);
-  double largest = 0.0;
-  for (std::int64_t i = 0; i < g.numel(); ++i) {
-    const double d = std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i]));
-    if (!(d <= largest)) largest = d;
-  }
-  return largest;
+  return error(got, expected);
 }
 
 using Function = std::function<Tensor(const Tensors&)>;
@@ -70,7 +62,7 @@ void check_product(const Shape& a_shape, const Shape& b_shape, bool trans_a, boo
   const Tensor b = sample(2, stored(b_shape, trans_b));
   const Tensor expected = matmul(read(cast(a, float64), trans_a), read(cast(b, float64), trans_b));
   INFO(to_string(a_shape) << " x " << to_string(b_shape) << " " << trans_a << trans_b);
-  CHECK(error(matmul(read(to(a, kGpu), trans_a), read(to(b, kGpu), trans_b)), expected) < kHalfUlp);
+  CHECK(bfloat16_error(matmul(read(to(a, kGpu), trans_a), read(to(b, kGpu), trans_b)), expected) < kHalfUlp);
 }
 
 }  // namespace
@@ -162,7 +154,7 @@ TEST_CASE("cuda bfloat16: elementwise arithmetic", "[cuda]") {
   for (const auto& [name, f] : functions) check_bits(name, f, {sample(3, {301, 177}), sample(4, {301, 177})});
   // Has a fused multiply-add on the device, and on the CPU as far as its vectors have one.
   const Tensor x = sample(5, {301, 177});
-  CHECK(error(affine(to(x, kGpu), 1.1, -0.3), affine(cast(x, float64), 1.1, -0.3)) < kHalfUlp);
+  CHECK(bfloat16_error(affine(to(x, kGpu), 1.1, -0.3), affine(cast(x, float64), 1.1, -0.3)) < kHalfUlp);
 }
 
 TEST_CASE("cuda bfloat16: sums are formed in float64 and rounded once", "[cuda]") {
@@ -173,7 +165,7 @@ TEST_CASE("cuda bfloat16: sums are formed in float64 and rounded once", "[cuda]"
     for (int axis = 0; axis < x.rank(); ++axis) {
       const Tensor expected = cast(sum(cast(to(x, kGpu), float64), {axis}), bfloat16);
       CHECK(same_bits(sum(to(x, kGpu), {axis}), expected));
-      CHECK(error(sum(to(x, kGpu), {axis}), sum(cast(x, float64), {axis})) < kHalfUlp);
+      CHECK(bfloat16_error(sum(to(x, kGpu), {axis}), sum(cast(x, float64), {axis})) < kHalfUlp);
     }
   }
   const Tensor index = integer_sample(kKey, 6, {500}, 0, 7);
@@ -181,7 +173,7 @@ TEST_CASE("cuda bfloat16: sums are formed in float64 and rounded once", "[cuda]"
   const auto scattered = [&](const Tensor& x) {
     return scatter_add(x, reshape(to(index, x.device()), {500, 1}), 0, 7);
   };
-  CHECK(error(scattered(to(rows, kGpu)), scattered(cast(rows, float64))) < kHalfUlp);
+  CHECK(bfloat16_error(scattered(to(rows, kGpu)), scattered(cast(rows, float64))) < kHalfUlp);
 }
 
 TEST_CASE("cuda bfloat16: products, small, large, batched, scattered and with vectors", "[cuda]") {
@@ -223,12 +215,12 @@ TEST_CASE("cuda bfloat16: convolutions by cuDNN's place and by the own kernels",
     const auto exact = [](const Tensor& t) { return cast(t, float64); };
     for (const cuda::ConvBackend backend : {cuda::ConvBackend::automatic, cuda::ConvBackend::own}) {
       INFO(to_string(w.shape()) << " groups " << g.groups << (backend == cuda::ConvBackend::own ? " own" : ""));
-      CHECK(error(cuda::conv(to(x, kGpu), to(w, kGpu), g, backend),
-                  cpu::conv(exact(x), exact(w), g, cpu::ConvBackend::gemm)) < kHalfUlp);
-      CHECK(error(cuda::conv_input_grad(to(y, kGpu), to(w, kGpu), g, backend),
-                  cpu::conv_input_grad(exact(y), exact(w), g, cpu::ConvBackend::gemm)) < kHalfUlp);
-      CHECK(error(cuda::conv_weight_grad(to(x, kGpu), to(y, kGpu), g, backend),
-                  cpu::conv_weight_grad(exact(x), exact(y), g, cpu::ConvBackend::gemm)) < kHalfUlp);
+      CHECK(bfloat16_error(cuda::conv(to(x, kGpu), to(w, kGpu), g, backend),
+                           cpu::conv(exact(x), exact(w), g, cpu::ConvBackend::gemm)) < kHalfUlp);
+      CHECK(bfloat16_error(cuda::conv_input_grad(to(y, kGpu), to(w, kGpu), g, backend),
+                           cpu::conv_input_grad(exact(y), exact(w), g, cpu::ConvBackend::gemm)) < kHalfUlp);
+      CHECK(bfloat16_error(cuda::conv_weight_grad(to(x, kGpu), to(y, kGpu), g, backend),
+                           cpu::conv_weight_grad(exact(x), exact(y), g, cpu::ConvBackend::gemm)) < kHalfUlp);
     }
   }
 }

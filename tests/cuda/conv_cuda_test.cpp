@@ -12,6 +12,7 @@
 #include "solvent/ops/elementwise.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
@@ -83,19 +84,6 @@ std::vector<Call> calls(const Sizes& s, DType dtype) {
 
 Tensor run(const Call& call, const ConvGeometry& g, ConvBackend backend) {
   return to(call.run(to(call.a, kGpu), to(call.b, kGpu), g, backend), cpu_device);
-}
-
-// Largest difference of two tensors in double; NaN if one has a NaN.
-double distance(const Tensor& a, const Tensor& b) {
-  const Array x(a);
-  const Array y(b);
-  REQUIRE(x.numel() == y.numel());
-  double largest = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    const double d = std::abs(x[i] - y[i]);
-    if (!(d <= largest)) largest = d;
-  }
-  return largest;
 }
 
 std::string words(const Call& call, const Sizes& s) {

@@ -8,6 +8,7 @@
 #include "solvent/core/error.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -18,20 +19,6 @@ const Device kGpu = cuda_test_device();
 const Key kKey(78);
 
 Tensor random(std::uint64_t i, const Shape& shape, DType dtype) { return normal_sample(kKey, i, shape, dtype); }
-
-// Largest |got - expected| / max(1, |expected|).
-double error(const Tensor& got, const Tensor& expected) {
-  REQUIRE(got.shape() == expected.shape());
-  REQUIRE(got.device() == kGpu);
-  const Array g(to(got, cpu_device));
-  const Array e(expected);
-  double largest = 0.0;
-  for (std::int64_t i = 0; i < g.numel(); ++i) {
-    const double d = std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i]));
-    if (!(d <= largest)) largest = d;
-  }
-  return largest;
-}
 
 double size_of_tensor(const Tensor& x) { return max(abs(to(x, cpu_device))).item(); }
 

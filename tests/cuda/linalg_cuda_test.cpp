@@ -7,6 +7,7 @@
 #include "solvent/ops/linalg.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -19,20 +20,6 @@ const Key kKey(77);
 Tensor random(std::uint64_t i, const Shape& shape, DType dtype) { return normal_sample(kKey, i, shape, dtype); }
 
 double tolerance(DType dtype) { return dtype == float32 ? 2e-5 : 1e-13; }
-
-// Largest |got - expected| / max(1, |expected|).
-double error(const Tensor& got, const Tensor& expected) {
-  REQUIRE(got.shape() == expected.shape());
-  REQUIRE(got.device() == kGpu);
-  const Array g(to(got, cpu_device));
-  const Array e(expected);
-  double largest = 0.0;
-  for (std::int64_t i = 0; i < g.numel(); ++i) {
-    const double d = std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i]));
-    if (!(d <= largest)) largest = d;
-  }
-  return largest;
-}
 
 void check_product(const Shape& a_shape, const Shape& b_shape, bool trans_a, bool trans_b) {
   for (const DType dtype : {float64, float32}) {

@@ -11,6 +11,7 @@
 #include "solvent/ops/pool.h"
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
@@ -111,18 +112,6 @@ TEST_CASE("cuda pooling: empty operands", "[cuda]") {
   CHECK(avg_pool2d(none, {.window = {2, 2}}).shape() == Shape{0, 2, 2});
   const Tensor nothing = max_unpool2d(zeros({2, 0, 3}, {float32, kGpu}), zeros({2, 0, 3}, {int64, kGpu}), {2, 2});
   CHECK(nothing.to_vector<float>() == std::vector<float>(8, 0.0f));
-}
-
-double distance(const Tensor& a, const Tensor& b) {
-  const Array x(to(a, cpu_device));
-  const Array y(b);
-  REQUIRE(x.numel() == y.numel());
-  double largest = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) {
-    const double d = std::abs(x[i] - y[i]);
-    if (!(d <= largest)) largest = d;
-  }
-  return largest;
 }
 
 TEST_CASE("cuda resampling: values and gradients equal the CPU's", "[cuda]") {
