@@ -320,10 +320,7 @@ SignAndLog slogdet(Tensor a) {
 }
 
 QrFactors qr(Tensor a) {
-  detail::check_floating("qr", a);
-  if (a.rank() < 2)
-    throw ShapeError(
-        fmt::format("[qr] got a {}; expected matrices (..., m, n). Use reshape or unsqueeze.", to_string(a.shape())));
+  detail::check_matrices("qr", a);
   const std::int64_t m = a.size(-2);
   const std::int64_t n = a.size(-1);
   if (m >= n) return tall_qr(std::move(a));

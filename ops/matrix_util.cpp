@@ -47,6 +47,13 @@ void align_leading(const char* op, Tensor& a, Tensor& b, int inner) {
   b = expanded(std::move(b), lead_b);
 }
 
+void check_matrices(const char* op, const Tensor& a) {
+  check_floating(op, a);
+  if (a.rank() < 2)
+    throw ShapeError(fmt::format("[{}] got a {}; expected matrices (..., m, n). Use reshape or unsqueeze.", op,
+                                 to_string(a.shape())));
+}
+
 void check_square(const char* op, const Tensor& a) {
   check_floating(op, a);
   if (a.rank() < 2 || a.size(-1) != a.size(-2))

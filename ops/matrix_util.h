@@ -9,6 +9,9 @@ namespace solvent::detail {
 /// @throws ShapeError if they do not broadcast
 void align_leading(const char* op, Tensor& a, Tensor& b, int inner = 2);
 
+/// @throws DtypeError unless floating; ShapeError unless (..., m, n)
+void check_matrices(const char* op, const Tensor& a);
+
 /// @throws DtypeError unless floating; ShapeError unless (..., n, n)
 void check_square(const char* op, const Tensor& a);
 

@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include <fmt/format.h>
 
 #include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
@@ -139,10 +138,7 @@ EighResult eigh(Tensor a) {
 }
 
 SvdResult svd(Tensor a) {
-  detail::check_floating("svd", a);
-  if (a.rank() < 2)
-    throw ShapeError(
-        fmt::format("[svd] got a {}; expected matrices (..., m, n). Use reshape or unsqueeze.", to_string(a.shape())));
+  detail::check_matrices("svd", a);
   const bool tall = a.size(-2) >= a.size(-1);
   Tensor in[] = {tall ? std::move(a) : mT(std::move(a))};
   TensorVec out = apply(kSvd, in);

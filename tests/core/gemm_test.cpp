@@ -7,6 +7,7 @@
 #include "solvent/core/parallel.h"
 #include "solvent/tests/core/core_support.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 using namespace solvent;
 
@@ -54,7 +55,7 @@ void check_product(Chooser& choose, const Sizes& s, T alpha, T beta) {
       const double expected =
           static_cast<double>(alpha) * sum + (beta == 0 ? 0 : static_cast<double>(beta) * at(before, i * ldc + j));
       const double error = std::abs(at(c, i * ldc + j) - expected);
-      worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
+      worst = testing::larger(worst, error);
     }
     for (std::int64_t j = s.n; j < ldc; ++j) outside_untouched &= std::isnan(c[static_cast<std::size_t>(i * ldc + j)]);
   }
@@ -182,7 +183,7 @@ TEST_CASE("gemm_batched: equals one product after the other, shared operands inc
                            b.data() + i * stride_b, trans_b ? k : n, 0.0, one.data(), n);
       for (std::size_t j = 0; j < one.size(); ++j) {
         const double error = std::abs(one[j] - c[static_cast<std::size_t>(i * m * n) + j]);
-        worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
+        worst = testing::larger(worst, error);
       }
     }
     INFO(m << ' ' << n << ' ' << k << " batch " << batch);

@@ -14,48 +14,37 @@
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
+#include "solvent/tests/ops/conv_sizes.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
 namespace solvent::testing {
 namespace {
 
-using cpu::ConvAxis;
 using cpu::ConvGeometry;
 using cuda::ConvBackend;
 
 const Device kGpu = cuda_test_device();
 
-struct Sizes {
-  std::int64_t n, c, o, groups;
-  ConvAxis h, w;
-};
-
-// Extents of a map, a filter, and how it moves; the number of positions follows.
-ConvAxis axis(std::int64_t in, std::int64_t kernel, std::int64_t stride = 1, std::int64_t before = 0,
-              std::int64_t after = 0, std::int64_t dilation = 1) {
-  return {in,    kernel,  (in + before + after - dilation * (kernel - 1) - 1) / stride + 1, stride, before,
-          after, dilation};
-}
-
-const std::vector<Sizes> kSizes = {
-    {2, 12, 20, 1, axis(9, 5, 1, 2, 2), axis(11, 5, 1, 2, 2)},       // one tile, partly full
-    {3, 16, 72, 1, axis(12, 3, 1, 1, 1), axis(10, 3, 1, 1, 1)},      // tiles in both directions, packed results
-    {2, 130, 132, 1, axis(11, 3, 1, 1, 0), axis(14, 1)},             // large tiles of float32; few positions per part
-    {2, 3, 24, 1, axis(17, 7, 2, 3, 3), axis(16, 7, 2, 3, 3)},       // few channels; classes of a stride
-    {2, 16, 32, 2, axis(9, 3, 1, 1, 1), axis(7, 3, 2, 1, 0)},        // groups, asymmetric padding
-    {2, 24, 24, 24, axis(11, 3, 1, 1, 1), axis(10, 3, 2, 1, 1)},     // depthwise
-    {2, 6, 18, 3, axis(6, 2), axis(6, 3, 1, 2, 0)},                  // groups of few rows
-    {2, 8, 9, 1, axis(11, 3, 1, 2, 2, 2), axis(13, 3, 3, 0, 1, 2)},  // dilation; stride 3 and dilation 2
-    {2, 8, 8, 1, axis(21, 3, 6, 2, 2, 4), axis(13, 2, 4, 0, 1, 6)},  // strides and dilations with common divisors
-    {2, 8, 8, 1, axis(11, 2, 5), axis(9, 1, 4)},                     // positions that no filter sees
-    {1, 8, 8, 1, axis(3, 1, 7), axis(3, 3, 9, 1, 1)},                // strides wider than the map
-    {2, 8, 8, 1, axis(4, 2, 1, 3, 5), axis(5, 1, 1, 2, 0)},          // padding wider than the filter
-    {3, 16, 8, 1, axis(1, 1), axis(140, 5, 1, 4, 0)},                // a causal 1-d convolution
-    {5, 9, 10, 1, axis(17, 3, 1, 1, 1), axis(13, 3, 1, 1, 1)},       // several parts of positions
-    {2, 8, 8, 1, axis(3, 2, std::int64_t{1} << 30), axis(9, 2)},     // indices that do not fit into tiles
-    {1, 5, 7, 1, axis(1, 1), axis(1, 1)},
-    {1, 8, 8, 1, axis(1, 1), axis(8, 2, 1, 0, 0, 3)},
+const std::vector<ConvSizes> kSizes = {
+    {2, 12, 20, 1, conv_axis(9, 5, 1, 2, 2), conv_axis(11, 5, 1, 2, 2)},   // one tile, partly full
+    {3, 16, 72, 1, conv_axis(12, 3, 1, 1, 1), conv_axis(10, 3, 1, 1, 1)},  // tiles in both directions, packed results
+    {2, 130, 132, 1, conv_axis(11, 3, 1, 1, 0), conv_axis(14, 1)},  // large tiles of float32; few positions per part
+    {2, 3, 24, 1, conv_axis(17, 7, 2, 3, 3), conv_axis(16, 7, 2, 3, 3)},       // few channels; classes of a stride
+    {2, 16, 32, 2, conv_axis(9, 3, 1, 1, 1), conv_axis(7, 3, 2, 1, 0)},        // groups, asymmetric padding
+    {2, 24, 24, 24, conv_axis(11, 3, 1, 1, 1), conv_axis(10, 3, 2, 1, 1)},     // depthwise
+    {2, 6, 18, 3, conv_axis(6, 2), conv_axis(6, 3, 1, 2, 0)},                  // groups of few rows
+    {2, 8, 9, 1, conv_axis(11, 3, 1, 2, 2, 2), conv_axis(13, 3, 3, 0, 1, 2)},  // dilation; stride 3 and dilation 2
+    {2, 8, 8, 1, conv_axis(21, 3, 6, 2, 2, 4),
+     conv_axis(13, 2, 4, 0, 1, 6)},                                       // strides and dilations with common divisors
+    {2, 8, 8, 1, conv_axis(11, 2, 5), conv_axis(9, 1, 4)},                // positions that no filter sees
+    {1, 8, 8, 1, conv_axis(3, 1, 7), conv_axis(3, 3, 9, 1, 1)},           // strides wider than the map
+    {2, 8, 8, 1, conv_axis(4, 2, 1, 3, 5), conv_axis(5, 1, 1, 2, 0)},     // padding wider than the filter
+    {3, 16, 8, 1, conv_axis(1, 1), conv_axis(140, 5, 1, 4, 0)},           // a causal 1-d convolution
+    {5, 9, 10, 1, conv_axis(17, 3, 1, 1, 1), conv_axis(13, 3, 1, 1, 1)},  // several parts of positions
+    {2, 8, 8, 1, conv_axis(3, 2, std::int64_t{1} << 30), conv_axis(9, 2)},  // indices that do not fit into tiles
+    {1, 5, 7, 1, conv_axis(1, 1), conv_axis(1, 1)},
+    {1, 8, 8, 1, conv_axis(1, 1), conv_axis(8, 2, 1, 0, 0, 3)},
 };
 
 using Member = Tensor (*)(const Tensor&, const Tensor&, const ConvGeometry&, ConvBackend);
@@ -71,7 +60,7 @@ struct Call {
   std::int64_t terms;  // of each sum
 };
 
-std::vector<Call> calls(const Sizes& s, DType dtype) {
+std::vector<Call> calls(const ConvSizes& s, DType dtype) {
   const Key key(7);
   const Tensor x = normal_sample(key, 0, {s.n, s.c, s.h.in, s.w.in}, dtype);
   const Tensor w = normal_sample(key, 1, {s.o, s.c / s.groups, s.h.kernel, s.w.kernel}, dtype);
@@ -86,14 +75,14 @@ Tensor run(const Call& call, const ConvGeometry& g, ConvBackend backend) {
   return to(call.run(to(call.a, kGpu), to(call.b, kGpu), g, backend), cpu_device);
 }
 
-std::string words(const Call& call, const Sizes& s) {
+std::string words(const Call& call, const ConvSizes& s) {
   return call.name + " " + to_string(call.a.shape()) + " " + to_string(call.b.shape()) + " groups " +
          std::to_string(s.groups);
 }
 
 TEST_CASE("cuda convolutions: the kernels agree with the CPU in float64 for every kind of size", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  for (const Sizes& s : kSizes) {
+  for (const ConvSizes& s : kSizes) {
     const ConvGeometry g{s.h, s.w, s.groups};
     const std::vector<Call> narrow = calls(s, float32);
     const std::vector<Call> wide = calls(s, float64);
@@ -116,7 +105,7 @@ TEST_CASE("cuda convolutions: the kernels agree with the CPU in float64 for ever
 TEST_CASE("cuda convolutions: strided operands and two runs have the same bits", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::size_t index : {1u, 5u, 13u}) {
-    const Sizes& s = kSizes[index];
+    const ConvSizes& s = kSizes[index];
     const ConvGeometry g{s.h, s.w, s.groups};
     for (const Call& call : calls(s, float32)) {
       INFO(words(call, s));
@@ -133,7 +122,7 @@ TEST_CASE("cuda convolutions: strided operands and two runs have the same bits",
 
 TEST_CASE("cuda convolutions: the bits of an image do not depend on the others", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  const ConvGeometry g{axis(12, 3, 1, 1, 1), axis(12, 3, 1, 1, 1), 1};
+  const ConvGeometry g{conv_axis(12, 3, 1, 1, 1), conv_axis(12, 3, 1, 1, 1), 1};
   const Tensor x = to(normal_sample(Key(3), 0, {5, 104, 12, 12}, float32), kGpu);
   const Tensor w = to(normal_sample(Key(3), 1, {100, 104, 3, 3}, float32), kGpu);
   const Tensor all = cuda::conv(x, w, g, ConvBackend::own);  // enough rows and positions for large tiles
@@ -147,7 +136,7 @@ TEST_CASE("cuda convolutions: the bits of an image do not depend on the others",
 
 TEST_CASE("cuda convolutions: NaN reaches the positions that see it, and only those", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  const ConvGeometry g{axis(6, 3, 1, 1, 1), axis(6, 3, 1, 1, 1), 1};
+  const ConvGeometry g{conv_axis(6, 3, 1, 1, 1), conv_axis(6, 3, 1, 1, 1), 1};
   std::vector<float> values(16 * 36, 1.0f);
   values[3 * 36 + 2 * 6 + 2] = NAN;
   const Tensor x = from_vector(values, {1, 16, 6, 6}, kGpu);
@@ -163,7 +152,7 @@ TEST_CASE("cuda convolutions: NaN reaches the positions that see it, and only th
 
 TEST_CASE("cuda convolutions: empty batches and channels give zeros", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  const ConvGeometry g{axis(6, 3), axis(6, 3), 1};
+  const ConvGeometry g{conv_axis(6, 3), conv_axis(6, 3), 1};
   const Tensor none = zeros({0, 4, 6, 6}, {float32, kGpu});
   CHECK(cuda::conv(none, ones({2, 4, 3, 3}, {float32, kGpu}), g).shape() == Shape{0, 2, 4, 4});
   const Tensor w = cuda::conv_weight_grad(none, zeros({0, 2, 4, 4}, {float32, kGpu}), g);

@@ -11,6 +11,7 @@
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent::testing {
 namespace {
@@ -47,7 +48,7 @@ double largest_error(const Tensor& got, const Tensor& expected) {
   for (const double v : b) scale = std::max(scale, std::abs(v));
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double error = std::abs(a[i] - b[i]) / scale;
-    worst = error <= worst ? worst : error;
+    worst = larger(worst, error);
   }
   return worst;
 }

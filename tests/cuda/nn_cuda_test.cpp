@@ -10,6 +10,7 @@
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/cuda/optimizers.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent::nn {
 namespace {
@@ -29,7 +30,7 @@ void check_close(const Tensor& got, const Tensor& expected, double tolerance) {
   for (std::size_t i = 0; i < a.size(); ++i) {
     const bool both_nan = std::isnan(a[i]) && std::isnan(b[i]);
     const double error = both_nan || a[i] == b[i] ? 0 : std::abs(a[i] - b[i]) / (1 + std::abs(b[i]));
-    worst = error <= worst ? worst : error;
+    worst = testing::larger(worst, error);
   }
   CHECK(worst <= tolerance);
 }

@@ -17,6 +17,7 @@
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent::testing {
 namespace {
@@ -38,7 +39,7 @@ double deviation(const Tensor& got, const Tensor& expected, double scale) {
   for (std::int64_t i = 0; i < g.numel(); ++i) {
     if (g[i] == e[i] || (std::isnan(g[i]) && std::isnan(e[i]))) continue;
     const double error = std::abs(g[i] - e[i]) / scale;
-    worst = std::isnan(error) ? kInf : std::max(worst, error);
+    worst = larger(worst, error);
   }
   return worst;
 }

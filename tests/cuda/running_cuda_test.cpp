@@ -6,6 +6,7 @@
 
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 
@@ -13,16 +14,6 @@ namespace solvent::testing {
 namespace {
 
 const Device kGpu = cuda_test_device();
-
-double worst_difference(const Tensor& got, const Tensor& expected) {
-  const std::vector<double> g = to(cast(got, float64), cpu_device).to_vector<double>();
-  const std::vector<double> e = cast(expected, float64).to_vector<double>();
-  REQUIRE(g.size() == e.size());
-  double worst = 0.0;
-  for (std::size_t i = 0; i < e.size(); ++i)
-    worst = std::max(worst, std::abs(g[i] - e[i]) / std::max(1.0, std::abs(e[i])));
-  return worst;
-}
 
 struct Case {
   Shape shape;
@@ -47,11 +38,11 @@ TEST_CASE("cuda: cumsum equals the CPU's", "[cuda]") {
       CHECK(same_bits(cumsum(to(whole, kGpu), c.axis, reversed), cumsum(whole, c.axis, reversed)));
       const Tensor x = normal(Key(++n), c.shape, 0, 1, float64);
       const Tensor y = cumsum(to(x, kGpu), c.axis, reversed);
-      CHECK(worst_difference(y, cumsum(x, c.axis, reversed)) <= 1e-12);
+      CHECK(error(y, cumsum(x, c.axis, reversed)) <= 1e-12);
       CHECK(same_bits(y, cumsum(to(x, kGpu), c.axis, reversed)));
       const Tensor single = cast(x, float32);
       const Tensor exact = cumsum(cast(single, float64), c.axis, reversed);
-      CHECK(worst_difference(cumsum(to(single, kGpu), c.axis, reversed), exact) <= 6e-8);  // one rounding
+      CHECK(error(cumsum(to(single, kGpu), c.axis, reversed), exact) <= 6e-8);  // one rounding
     }
 }
 
@@ -64,11 +55,10 @@ TEST_CASE("cuda: cumprod equals the CPU's", "[cuda]") {
     CHECK(same_bits(cumprod(to(whole, kGpu), c.axis), cumprod(whole, c.axis)));
     const Tensor x = exp(normal(Key(++n), c.shape, 0, 0.02, float64));
     const Tensor expected = cumprod(x, c.axis);
-    CHECK(worst_difference(div(to(cumprod(to(x, kGpu), c.axis), cpu_device), expected), ones(c.shape, float64)) <=
-          1e-11);
+    CHECK(distance(div(to(cumprod(to(x, kGpu), c.axis), cpu_device), expected), ones(c.shape, float64)) <= 1e-11);
     const Tensor single = cumprod(to(cast(x, float32), kGpu), c.axis);
     const Tensor exact = cumprod(cast(cast(x, float32), float64), c.axis);
-    CHECK(worst_difference(div(cast(to(single, cpu_device), float64), exact), ones(c.shape, float64)) <= 7e-8);
+    CHECK(distance(div(cast(to(single, cpu_device), float64), exact), ones(c.shape, float64)) <= 7e-8);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "solvent/core/rng.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 
@@ -43,18 +44,6 @@ Operands operands(const Sizes& s, DType dtype) {
           normal(key.fold_in(2), h_shape, 0.0, 1.0, dtype)};
 }
 
-double largest_error(const Tensor& got, const Tensor& expected) {
-  const std::vector<double> a = cast(to(got, cpu_device), float64).to_vector<double>();
-  const std::vector<double> b = cast(expected, float64).to_vector<double>();
-  if (a.size() != b.size()) return INFINITY;
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double error = std::abs(a[i] - b[i]) / (1 + std::abs(b[i]));
-    worst = error <= worst ? worst : error;
-  }
-  return worst;
-}
-
 void check(const Sizes& s, DType dtype) {
   INFO("kind " << static_cast<int>(s.kind) << " T " << s.steps << " B " << s.batch << " n " << s.n << " k " << s.block
                << " lead " << s.lead << " " << to_string(dtype));
@@ -64,15 +53,15 @@ void check(const Sizes& s, DType dtype) {
   const Tensor wide_a = cast(x.a, float64), wide_b = cast(x.b, float64);
   const Tensor h = affine_scan(a, b, h0);
   CHECK(h.device() == kGpu);
-  CHECK(largest_error(h, affine_scan(wide_a, wide_b, cast(x.h0, float64))) < tolerance);
+  CHECK(error(h, affine_scan(wide_a, wide_b, cast(x.h0, float64))) < tolerance);
   const Tensor l = affine_scan_reversed(a, b);
-  CHECK(largest_error(l, affine_scan_reversed(wide_a, wide_b)) < tolerance);
+  CHECK(error(l, affine_scan_reversed(wide_a, wide_b)) < tolerance);
   CHECK(same_bits(h, affine_scan(a, b, h0)));
   CHECK(same_bits(l, affine_scan_reversed(a, b)));
   if (s.kind == Kind::diagonal) return;
   const Tensor turned = mT(a), wide_turned = mT(wide_a);  // matrices that lie in memory column by column
-  CHECK(largest_error(affine_scan(turned, b, h0), affine_scan(wide_turned, wide_b, cast(x.h0, float64))) < tolerance);
-  CHECK(largest_error(affine_scan_reversed(turned, b), affine_scan_reversed(wide_turned, wide_b)) < tolerance);
+  CHECK(error(affine_scan(turned, b, h0), affine_scan(wide_turned, wide_b, cast(x.h0, float64))) < tolerance);
+  CHECK(error(affine_scan_reversed(turned, b), affine_scan_reversed(wide_turned, wide_b)) < tolerance);
 }
 
 void check_both(const std::vector<Sizes>& list) {
@@ -152,8 +141,8 @@ TEST_CASE("cuda scan: a dying right-hand side is overwritten", "[cuda]") {
                          Sizes{Kind::dense, 200, 1, 6, 0, 1}}) {
     const Operands x = operands(s, float64);
     const Tensor a = to(x.a, kGpu), h0 = to(x.h0, kGpu);
-    CHECK(largest_error(affine_scan(a, to(x.b, kGpu), h0), affine_scan(x.a, x.b, x.h0)) < 1e-13);
-    CHECK(largest_error(affine_scan_reversed(a, to(x.b, kGpu)), affine_scan_reversed(x.a, x.b)) < 1e-13);
+    CHECK(error(affine_scan(a, to(x.b, kGpu), h0), affine_scan(x.a, x.b, x.h0)) < 1e-13);
+    CHECK(error(affine_scan_reversed(a, to(x.b, kGpu)), affine_scan_reversed(x.a, x.b)) < 1e-13);
   }
 }
 

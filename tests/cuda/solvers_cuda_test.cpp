@@ -11,6 +11,7 @@
 #include "solvent/solvers/sequence.h"
 #include "solvent/solvers/termination.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/device_error.h"
 #include "solvent/tests/support/catch.h"
 
 namespace solvent::solvers {
@@ -18,18 +19,6 @@ namespace {
 
 const Device kGpu = testing::cuda_test_device();
 using testing::has_cuda_test_device;
-
-double largest_error(const Tensor& got, const Tensor& expected) {
-  const std::vector<double> a = cast(to(got, cpu_device), float64).to_vector<double>();
-  const std::vector<double> b = cast(expected, float64).to_vector<double>();
-  if (a.size() != b.size()) return INFINITY;
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double error = std::abs(a[i] - b[i]) / (1 + std::abs(b[i]));
-    worst = error <= worst ? worst : error;
-  }
-  return worst;
-}
 
 void check_norms(const Shape& shape, int item_axis) {
   INFO(to_string(shape) << " items along " << item_axis);
@@ -109,7 +98,7 @@ TEST_CASE("cuda solvers: every method of solve_sequence reaches the CPU's soluti
       const Solution got = solve_sequence(cell, on_gpu.h0, on_gpu.xs, on_gpu.theta, method, options);
       CHECK(got.ok());
       CHECK(got.value.device() == kGpu);
-      CHECK(largest_error(got.value, exact) < (dtype == float32 ? 2e-5 : 1e-10));
+      CHECK(testing::error(got.value, exact) < (dtype == float32 ? 2e-5 : 1e-10));
     }
   }
 }
@@ -121,7 +110,8 @@ TEST_CASE("cuda solvers: fused shooting ends with the bits of one rollout, whate
   for (const DType dtype : {float32, float64}) {
     const Setup s = setup(kGpu, dtype);
     const Tensor exact = solve_sequence(cell, s.h0, s.xs, s.theta, Shooting{.chunk = 37}).value;  // one chunk
-    CHECK(largest_error(exact, to(cell.sequence(s.h0, s.xs, s.theta), cpu_device)) < (dtype == float32 ? 1e-6 : 1e-14));
+    CHECK(testing::error(exact, to(cell.sequence(s.h0, s.xs, s.theta), cpu_device)) <
+          (dtype == float32 ? 1e-6 : 1e-14));
     for (const std::int64_t chunk : {1, 8, 36, 37, 50, 0})
       for (const std::int64_t burn_in : {0, 3, -1}) {
         INFO("chunk " << chunk << " burn-in " << burn_in);
@@ -191,7 +181,7 @@ TEST_CASE("cuda solvers: implicit gradients of a sequence equal the CPU's", "[cu
   const Tensors expected = gradients(cpu_device), got = gradients(kGpu);
   for (std::size_t i = 0; i < got.size(); ++i) {
     INFO("argument " << i);
-    CHECK(largest_error(got[i], expected[i]) < 1e-9);
+    CHECK(testing::error(got[i], expected[i]) < 1e-9);
   }
 }
 
@@ -207,9 +197,9 @@ TEST_CASE("cuda solvers: roots and their gradients equal the CPU's", "[cuda]") {
       return solve_root(residual, zeros(v.shape(), {float64, v.device()}), {v}, method, options, Batch::rows).value;
     };
     const Tensor on_gpu = to(x, kGpu);
-    CHECK(largest_error(run(on_gpu), run(x)) < 1e-12);
+    CHECK(testing::error(run(on_gpu), run(x)) < 1e-12);
     const auto loss = [&](const Tensor& v) { return sum(square(run(v))); };
-    CHECK(largest_error(grad(loss, on_gpu), grad(loss, x)) < 1e-11);
+    CHECK(testing::error(grad(loss, on_gpu), grad(loss, x)) < 1e-11);
   }
 }
 
@@ -217,8 +207,8 @@ TEST_CASE("cuda: dense Jacobians by seeds equal the CPU's", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const auto f = [](const Tensor& v) { return sin(v) * sum(square(v)); };
   const Tensor x = normal(Key(4), {7}, 0.0, 1.0, float64), moved = to(x, kGpu);
-  CHECK(largest_error(jacfwd(f, moved), jacfwd(f, x)) < 1e-13);
-  CHECK(largest_error(jacrev(f, moved), jacrev(f, x)) < 1e-13);
+  CHECK(testing::error(jacfwd(f, moved), jacfwd(f, x)) < 1e-13);
+  CHECK(testing::error(jacrev(f, moved), jacrev(f, x)) < 1e-13);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "solvent/nn/nn.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent::testing {
 
@@ -29,10 +30,7 @@ inline void check_same_losses(const std::vector<double>& got, const std::vector<
                               double falls) {
   REQUIRE(got.size() == expected.size());
   double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double error = std::abs(got[i] - expected[i]);
-    worst = error <= worst ? worst : error;
-  }
+  for (std::size_t i = 0; i < got.size(); ++i) worst = larger(worst, std::abs(got[i] - expected[i]));
   INFO(to_string(dtype) << ": largest difference " << worst << ", losses from " << expected.front() << " to "
                         << expected.back());
   CHECK(worst <= (dtype == float32 ? 1e-4 : 1e-10));

@@ -1,6 +1,4 @@
-#include <sys/resource.h>
 #include <cmath>
-#include <csignal>
 #include <cstdint>
 #include <limits>
 #include <sstream>
@@ -13,39 +11,18 @@
 #include "solvent/experiments/common/summary.h"
 #include "solvent/tests/experiments/test_tools.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/file_size_limit.h"
 
 using namespace solvent::experiments;
 using solvent::experiments::testing::Contains;
 using solvent::experiments::testing::message_of;
 using solvent::experiments::testing::read_text;
 using solvent::experiments::testing::TemporaryDirectory;
+using solvent::testing::FileSizeLimit;
 
 namespace fs = std::filesystem;
 
 namespace {
-
-/// Files of this process may not grow beyond `bytes` within the scope: a write is cut short, the next one fails, as on
-/// a full disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    getrlimit(RLIMIT_FSIZE, &previous_);
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    rlimit limited = previous_;
-    limited.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &limited);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &previous_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit previous_{};
-  void (*handler_)(int) = nullptr;
-};
 
 const std::vector<MetricColumn> kColumns = {{"loss", "nat"}, {"accuracy", ""}, {"speed", "steps/s"}};
 

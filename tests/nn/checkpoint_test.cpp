@@ -1,18 +1,17 @@
 #include "solvent/nn/checkpoint.h"
 
-#include <csignal>
 #include <filesystem>
-
-#include <sys/resource.h>
 
 #include "solvent/core/io/atomic_file.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
+#include "solvent/tests/support/file_size_limit.h"
 
 namespace solvent::nn {
 namespace {
 
+using testing::FileSizeLimit;
 using testing::identical;
 
 /// A folder that is removed at the end.
@@ -27,27 +26,6 @@ struct TempFolder {
     std::filesystem::remove_all(path, ignored);
   }
   [[nodiscard]] std::string file(const char* name) const { return (path / name).string(); }
-};
-
-/// Writes beyond `bytes` fail, as on a full disk, for the lifetime of the object.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    getrlimit(RLIMIT_FSIZE, &previous_);
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);  // else the write ends the process instead of failing
-    const rlimit limit{bytes, previous_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    setrlimit(RLIMIT_FSIZE, &previous_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit previous_{};
-  void (*handler_)(int) = nullptr;
 };
 
 /// A model in training.

@@ -15,6 +15,7 @@
 #include "solvent/tests/ops/bfloat16_sweep.h"
 #include "solvent/tests/ops/messages.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent {
 namespace {
@@ -46,7 +47,7 @@ double difference(const Tensor& a, const Tensor& b) {
   const std::vector<double> y = cast(b, float64).to_vector<double>();
   double largest = 0;
   for (std::size_t i = 0; i < x.size(); ++i)
-    largest = std::max(largest, std::abs(x[i] - y[i]) / std::max(1.0, std::abs(y[i])));
+    largest = testing::larger(largest, std::abs(x[i] - y[i]) / std::max(1.0, std::abs(y[i])));
   return largest;
 }
 

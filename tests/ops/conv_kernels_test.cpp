@@ -10,53 +10,42 @@
 
 #include "solvent/core/parallel.h"
 #include "solvent/ops/elementwise.h"
+#include "solvent/tests/ops/conv_sizes.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent::testing {
 namespace {
 
-using cpu::ConvAxis;
 using cpu::ConvBackend;
 using cpu::ConvGeometry;
 
-struct Sizes {
-  std::int64_t n, c, o, groups;
-  ConvAxis h, w;
-};
-
-// Extents of a map, a filter, and how it moves; the number of positions follows.
-ConvAxis axis(std::int64_t in, std::int64_t kernel, std::int64_t stride = 1, std::int64_t before = 0,
-              std::int64_t after = 0, std::int64_t dilation = 1) {
-  return {in,    kernel,  (in + before + after - dilation * (kernel - 1) - 1) / stride + 1, stride, before,
-          after, dilation};
-}
-
 // Full and partial blocks of channels, few channels, depthwise, one image with many channels (channels are cut), batches
 // that do not divide into parts, groups that are cut to one, padding wider than the filter, strides that leave rows over.
-const std::vector<Sizes> kSizes = {
-    {2, 16, 16, 1, axis(12, 3, 1, 1, 1), axis(10, 3, 1, 1, 1)},
-    {3, 12, 20, 1, axis(9, 5, 1, 2, 2), axis(9, 5, 1, 2, 2)},
-    {2, 3, 24, 1, axis(17, 7, 2, 3, 3), axis(16, 7, 2, 3, 3)},
-    {2, 1, 8, 1, axis(8, 3), axis(9, 2)},
-    {1, 72, 136, 1, axis(20, 3, 1, 1, 1), axis(20, 3, 1, 1, 1)},
-    {19, 64, 32, 1, axis(8, 1), axis(8, 1)},
-    {35, 16, 16, 1, axis(8, 3, 1, 1, 1), axis(8, 3, 1, 1, 1)},
-    {2, 32, 16, 1, axis(10, 1, 2), axis(10, 1, 2)},
-    {2, 16, 32, 4, axis(9, 3, 1, 1, 1), axis(7, 3, 2, 1, 0)},
-    {3, 24, 24, 24, axis(11, 3, 1, 1, 1), axis(10, 3, 2, 1, 1)},
-    {2, 6, 18, 3, axis(6, 2), axis(6, 3, 1, 2, 0)},
-    {7, 48, 16, 2, axis(52, 3, 2), axis(52, 3, 2)},
-    {1, 96, 64, 2, axis(20, 3), axis(20, 3)},
-    {2, 8, 8, 1, axis(11, 3, 1, 2, 2, 2), axis(13, 3, 3, 0, 1, 2)},
-    {2, 8, 8, 1, axis(4, 2, 1, 3, 5), axis(5, 1, 1, 2, 0)},
-    {2, 16, 8, 1, axis(1, 1), axis(40, 5, 1, 4, 0)},
-    {1, 5, 7, 1, axis(1, 1), axis(1, 1)},
+const std::vector<ConvSizes> kSizes = {
+    {2, 16, 16, 1, conv_axis(12, 3, 1, 1, 1), conv_axis(10, 3, 1, 1, 1)},
+    {3, 12, 20, 1, conv_axis(9, 5, 1, 2, 2), conv_axis(9, 5, 1, 2, 2)},
+    {2, 3, 24, 1, conv_axis(17, 7, 2, 3, 3), conv_axis(16, 7, 2, 3, 3)},
+    {2, 1, 8, 1, conv_axis(8, 3), conv_axis(9, 2)},
+    {1, 72, 136, 1, conv_axis(20, 3, 1, 1, 1), conv_axis(20, 3, 1, 1, 1)},
+    {19, 64, 32, 1, conv_axis(8, 1), conv_axis(8, 1)},
+    {35, 16, 16, 1, conv_axis(8, 3, 1, 1, 1), conv_axis(8, 3, 1, 1, 1)},
+    {2, 32, 16, 1, conv_axis(10, 1, 2), conv_axis(10, 1, 2)},
+    {2, 16, 32, 4, conv_axis(9, 3, 1, 1, 1), conv_axis(7, 3, 2, 1, 0)},
+    {3, 24, 24, 24, conv_axis(11, 3, 1, 1, 1), conv_axis(10, 3, 2, 1, 1)},
+    {2, 6, 18, 3, conv_axis(6, 2), conv_axis(6, 3, 1, 2, 0)},
+    {7, 48, 16, 2, conv_axis(52, 3, 2), conv_axis(52, 3, 2)},
+    {1, 96, 64, 2, conv_axis(20, 3), conv_axis(20, 3)},
+    {2, 8, 8, 1, conv_axis(11, 3, 1, 2, 2, 2), conv_axis(13, 3, 3, 0, 1, 2)},
+    {2, 8, 8, 1, conv_axis(4, 2, 1, 3, 5), conv_axis(5, 1, 1, 2, 0)},
+    {2, 16, 8, 1, conv_axis(1, 1), conv_axis(40, 5, 1, 4, 0)},
+    {1, 5, 7, 1, conv_axis(1, 1), conv_axis(1, 1)},
 };
 
-Shape map_shape(const Sizes& s) { return {s.n, s.c, s.h.in, s.w.in}; }
-Shape filter_shape(const Sizes& s) { return {s.o, s.c / s.groups, s.h.kernel, s.w.kernel}; }
-Shape result_shape(const Sizes& s) { return {s.n, s.o, s.h.out, s.w.out}; }
+Shape map_shape(const ConvSizes& s) { return {s.n, s.c, s.h.in, s.w.in}; }
+Shape filter_shape(const ConvSizes& s) { return {s.o, s.c / s.groups, s.h.kernel, s.w.kernel}; }
+Shape result_shape(const ConvSizes& s) { return {s.n, s.o, s.h.out, s.w.out}; }
 
 using Member = Tensor (*)(const Tensor&, const Tensor&, const ConvGeometry&, ConvBackend);
 
@@ -69,7 +58,7 @@ struct Call {
   std::int64_t terms;  // of each sum
 };
 
-std::vector<Call> calls(const Sizes& s, DType dtype) {
+std::vector<Call> calls(const ConvSizes& s, DType dtype) {
   const Key key(7);
   const Tensor x = normal_sample(key, 0, map_shape(s), dtype);
   const Tensor w = normal_sample(key, 1, filter_shape(s), dtype);
@@ -85,7 +74,7 @@ double distance(const Tensor& a, const Tensor& b) {
   const Array x(a);
   const Array y(b);
   double largest = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
+  for (std::int64_t i = 0; i < x.numel(); ++i) largest = larger(largest, std::abs(x[i] - y[i]));
   return largest;
 }
 
@@ -96,7 +85,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 }
 
 TEST_CASE("conv kernels: oneDNN and the matrix products agree with float64 for every kind of size") {
-  for (const Sizes& s : kSizes) {
+  for (const ConvSizes& s : kSizes) {
     const std::vector<Call> narrow = calls(s, float32);
     const std::vector<Call> wide = calls(s, float64);
     for (std::size_t i = 0; i < narrow.size(); ++i) {
@@ -114,7 +103,7 @@ TEST_CASE("conv kernels: oneDNN and the matrix products agree with float64 for e
 }
 
 TEST_CASE("conv kernels: the bits do not depend on the number of threads, with either implementation") {
-  for (const Sizes& s : kSizes)
+  for (const ConvSizes& s : kSizes)
     for (const Call& call : calls(s, float32)) {
       INFO(call.name << " x " << to_string(map_shape(s)) << " w " << to_string(filter_shape(s)) << " groups "
                      << s.groups);
@@ -132,7 +121,7 @@ TEST_CASE("conv kernels: the bits do not depend on the number of threads, with e
 }
 
 TEST_CASE("conv kernels: NaN and infinity reach the positions that see them, and only those") {
-  const ConvGeometry g{axis(6, 3, 1, 1, 1), axis(6, 3, 1, 1, 1), 1};
+  const ConvGeometry g{conv_axis(6, 3, 1, 1, 1), conv_axis(6, 3, 1, 1, 1), 1};
   for (const ConvBackend backend : {ConvBackend::gemm, ConvBackend::onednn}) {
     std::vector<float> values(16 * 36, 1.0f);
     values[3 * 36 + 2 * 6 + 2] = NAN;

@@ -12,6 +12,7 @@
 #include "solvent/ops/shape_ops.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent {
 namespace {
@@ -26,7 +27,7 @@ double distance(const Tensor& a, const Tensor& b) {
   const Array x(a);
   const Array y(b);
   double largest = 0;
-  for (std::int64_t i = 0; i < x.numel(); ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
+  for (std::int64_t i = 0; i < x.numel(); ++i) largest = testing::larger(largest, std::abs(x[i] - y[i]));
   return largest;
 }
 

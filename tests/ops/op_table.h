@@ -41,6 +41,12 @@ Array broadcast(const Array& a, const Shape& shape);
 Array map(const Array& a, const std::function<double(double)>& f);
 Array map(const Array& a, const Array& b, const std::function<double(double, double)>& f);
 
+/// Lists of inputs for a sample of an operation, for a key and a dtype.
+using Samples = std::function<std::vector<Tensors>(Key, DType)>;
+/// One list of normal tensors for each entry: of one tensor, or of several.
+Samples normals(std::vector<Shape> shapes);
+Samples normals_of_several(std::vector<std::vector<Shape>> shapes);
+
 /// Sample tensors. `n` separates the inputs of one sample: give each a different number.
 Tensor normal_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype);
 /// Uniform in [low, high).
@@ -48,7 +54,7 @@ Tensor uniform_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype,
 /// Distinct values in random order, at least 1/4 apart, so that the largest stays the largest under small steps.
 Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype);
 /// One such tensor per shape, as OpCase::samples wants them.
-std::function<std::vector<Tensors>(Key, DType)> distinct_samples(std::vector<Shape> shapes);
+Samples distinct_samples(std::vector<Shape> shapes);
 /// int64 in [low, high).
 Tensor integer_sample(Key key, std::uint64_t n, const Shape& shape, std::int64_t low, std::int64_t high);
 /// bool, true with probability 1/2.
@@ -77,7 +83,7 @@ struct OpCase {
   /// Lists of inputs, in at least three shapes, with the given floating dtype (indices and masks keep theirs). Keep them
   /// small (at most about 60 elements: they go through second-order gradchecks) and away from kinks. Among them must be
   /// one with an empty input and one where every input has at most one element, unless `no_empty` / `no_single` say why not.
-  std::function<std::vector<Tensors>(Key, DType)> samples;
+  Samples samples;
   /// Calls that must throw; at least one unless `no_errors` says why.
   std::vector<ErrorCase> errors = {};
 

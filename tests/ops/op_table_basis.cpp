@@ -14,18 +14,6 @@ namespace {
 
 using Lists = std::vector<Tensors>;
 
-std::function<Lists(Key, DType)> normals(std::vector<std::vector<Shape>> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    std::uint64_t n = 0;
-    for (const auto& inputs : shapes) {
-      lists.emplace_back();
-      for (const Shape& shape : inputs) lists.back().push_back(normal_sample(key, n++, shape, dtype));
-    }
-    return lists;
-  };
-}
-
 Tensors large_vector(Key key, DType dtype) { return {normal_sample(key, 0, {100'003}, dtype)}; }
 
 OpCase add_case() {
@@ -36,7 +24,7 @@ OpCase add_case() {
   c.function = [](Tensors x) { return detail::one(add(std::move(x[0]), std::move(x[1]))); };
   c.reference = [](const Arrays& x) { return Arrays{map(x[0], x[1], [](double a, double b) { return a + b; })}; };
   c.samples = [](Key key, DType dtype) {
-    Lists lists = normals(
+    Lists lists = normals_of_several(
         {{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{2, 1}, {1, 3}}, {{}, {4}}, {{1}, {1}}, {{2, 0}, {1}}, {{37}, {37}}})(key,
                                                                                                                  dtype);
     lists.push_back({integer_sample(key, 50, {2, 3}, -9, 9), integer_sample(key, 51, {3}, -9, 9)});
@@ -64,7 +52,7 @@ OpCase affine_case() {
   c.covers = {"affine"};
   c.function = [](Tensors x) { return detail::one(affine(std::move(x[0]), -1.5, 0.25)); };
   c.reference = [](const Arrays& x) { return Arrays{map(x[0], [](double v) { return -1.5 * v + 0.25; })}; };
-  c.samples = normals({{{2, 3}}, {{37}}, {{}}, {{1, 1}}, {{2, 0}}});
+  c.samples = normals_of_several({{{2, 3}}, {{37}}, {{}}, {{1, 1}}, {{2, 0}}});
   c.large = large_vector;
   c.errors = {
       {"fraction", [] { (void)affine(zeros({2}, int64), 0.5, 0.0); }, "DtypeError", {"[affine]", "fractional", "cast"}},
@@ -80,7 +68,7 @@ OpCase view_case(const char* name, std::function<Tensor(Tensor)> f, std::functio
   c.linear = true;
   c.function = [f](Tensors x) { return detail::one(f(std::move(x[0]))); };
   c.reference = [reference](const Arrays& x) { return Arrays{reference(x[0])}; };
-  c.samples = normals(std::move(shapes));
+  c.samples = normals_of_several(std::move(shapes));
   return c;
 }
 
@@ -197,7 +185,7 @@ std::vector<OpCase> mechanism_cases() {
                        });
   };
   root.reference = [](const Arrays& x) { return Arrays{map(x[0], cubic_root)}; };
-  root.samples = normals(kShapes);
+  root.samples = normals_of_several(kShapes);
   root.errors = {{"capture",
                   [] {
                     (void)grad(
@@ -224,7 +212,7 @@ std::vector<OpCase> mechanism_cases() {
         [](const Tensors& v, const Tensors&, const Tensors& g) { return Tensors{3.0 * g[0] * square(v[0])}; }, x);
   };
   reverse.reference = [](const Arrays& x) { return Arrays{map(x[0], [](double v) { return v * v * v; })}; };
-  reverse.samples = normals(kShapes);
+  reverse.samples = normals_of_several(kShapes);
   reverse.errors = {{"forward mode",
                      [] {
                        (void)jvp(
@@ -247,7 +235,7 @@ std::vector<OpCase> mechanism_cases() {
                       [](const Tensors& v, const Tensors& t) { return Tensors{3.0 * t[0] * square(v[0])}; }, x);
   };
   forward.reference = reverse.reference;
-  forward.samples = normals(kShapes);
+  forward.samples = normals_of_several(kShapes);
   forward.no_errors = "takes any function; misuse is tested in autodiff";
   cases.push_back(forward);
 
@@ -256,7 +244,7 @@ std::vector<OpCase> mechanism_cases() {
   replay.covers = {"checkpoint"};
   replay.function = [](Tensors x) { return checkpoint([](const Tensors& v) { return Tensors{sin(v[0]) * v[0]}; }, x); };
   replay.reference = [](const Arrays& x) { return Arrays{map(x[0], [](double v) { return std::sin(v) * v; })}; };
-  replay.samples = normals(kShapes);
+  replay.samples = normals_of_several(kShapes);
   replay.no_errors = "takes any function; captures are tested in autodiff";
   cases.push_back(replay);
   return cases;

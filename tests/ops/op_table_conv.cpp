@@ -82,7 +82,7 @@ Conv2dOptions as_2d(const Conv1dOptions& o) {
 
 using Lists = std::vector<Tensors>;
 
-std::function<Lists(Key, DType)> pairs(std::vector<std::pair<Shape, Shape>> shapes) {
+Samples pairs(std::vector<std::pair<Shape, Shape>> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     std::uint64_t n = 0;

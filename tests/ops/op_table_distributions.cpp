@@ -214,7 +214,7 @@ struct MixtureShape {
 };
 
 // Pixels on the grid (both ends among them) and parameters that do not lie at the bound of the scales.
-std::function<Lists(Key, DType)> mixture_samples(std::int64_t channels, std::vector<MixtureShape> shapes) {
+Samples mixture_samples(std::int64_t channels, std::vector<MixtureShape> shapes) {
   return [channels, shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     for (const MixtureShape& s : shapes) {

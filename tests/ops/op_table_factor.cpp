@@ -46,7 +46,7 @@ Tensor full_rank(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
   return noise(key, n, shape, dtype) * 0.5 + slice(slice(unit, 0, 0, rows), 1, 0, columns) * steps;
 }
 
-std::function<Lists(Key, DType)> batches(const MakeMatrix& make, std::vector<Shape> shapes) {
+Samples batches(const MakeMatrix& make, std::vector<Shape> shapes) {
   return [make, shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     for (const Shape& shape : shapes) lists.push_back({make(key, lists.size(), shape, dtype)});

@@ -15,18 +15,6 @@ namespace {
 
 using Lists = std::vector<Tensors>;
 
-std::function<Lists(Key, DType)> several(std::vector<std::vector<Shape>> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    std::uint64_t n = 0;
-    for (const auto& list : shapes) {
-      lists.emplace_back();
-      for (const Shape& shape : list) lists.back().push_back(normal_sample(key, n++, shape, dtype));
-    }
-    return lists;
-  };
-}
-
 // --- matmul -----------------------------------------------------------------------------------------------------------------
 
 Shape leading(const Shape& s) {
@@ -75,21 +63,21 @@ OpCase matmul_case() {
   c.strided_bitwise = false;  // another kernel may be chosen for transposed operands
   c.function = [](Tensors x) { return detail::one(matmul(std::move(x[0]), std::move(x[1]))); };
   c.reference = [](const Arrays& x) { return Arrays{naive_matmul(x[0], x[1])}; };
-  c.samples = several({{{2, 3}, {3, 4}},
-                       {{2, 2, 3}, {3, 2}},
-                       {{2, 1, 2, 3}, {3, 3, 2}},
-                       {{2, 3}, {2, 3, 2}},
-                       {{1, 2, 3}, {2, 3, 1}},
-                       {{3}, {3}},
-                       {{3}, {3, 2}},
-                       {{2, 3}, {3}},
-                       {{3}, {2, 3, 2}},
-                       {{2, 2, 3}, {3}},
-                       {{0, 3}, {3, 2}},
-                       {{2, 0}, {0, 3}},
-                       {{0, 2, 3}, {3, 2}},
-                       {{2, 0, 3}, {2, 3, 2}},
-                       {{1, 1}, {1, 1}}});
+  c.samples = normals_of_several({{{2, 3}, {3, 4}},
+                                  {{2, 2, 3}, {3, 2}},
+                                  {{2, 1, 2, 3}, {3, 3, 2}},
+                                  {{2, 3}, {2, 3, 2}},
+                                  {{1, 2, 3}, {2, 3, 1}},
+                                  {{3}, {3}},
+                                  {{3}, {3, 2}},
+                                  {{2, 3}, {3}},
+                                  {{3}, {2, 3, 2}},
+                                  {{2, 2, 3}, {3}},
+                                  {{0, 3}, {3, 2}},
+                                  {{2, 0}, {0, 3}},
+                                  {{0, 2, 3}, {3, 2}},
+                                  {{2, 0, 3}, {2, 3, 2}},
+                                  {{1, 1}, {1, 1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {500, 300}, dtype), normal_sample(key, 1, {300, 300}, dtype)};
   };
@@ -130,14 +118,14 @@ OpCase matmul_case() {
 OpCase batched_matmul_case() {
   OpCase c = matmul_case();
   c.name = "matmul/batched";
-  c.samples = several({{{3, 2, 2}, {3, 2, 2}},
-                       {{2, 1, 3}, {2, 3, 1}},
-                       {{3, 2, 4}, {3, 4, 1}},
-                       {{2, 2, 3}, {1, 3, 1}},
-                       {{1, 2, 2}, {3, 2, 1}},
-                       {{1, 2, 2}, {3, 2, 2}},
-                       {{0, 2, 2}, {0, 2, 2}},
-                       {{1, 1, 1}, {1, 1, 1}}});
+  c.samples = normals_of_several({{{3, 2, 2}, {3, 2, 2}},
+                                  {{2, 1, 3}, {2, 3, 1}},
+                                  {{3, 2, 4}, {3, 4, 1}},
+                                  {{2, 2, 3}, {1, 3, 1}},
+                                  {{1, 2, 2}, {3, 2, 1}},
+                                  {{1, 2, 2}, {3, 2, 2}},
+                                  {{0, 2, 2}, {0, 2, 2}},
+                                  {{1, 1, 1}, {1, 1, 1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {2000, 16, 16}, dtype), normal_sample(key, 1, {2000, 16, 16}, dtype)};
   };
@@ -160,7 +148,7 @@ OpCase outer_case() {
     row.shape.insert(row.shape.rank() - 1, 1);
     return Arrays{naive_matmul(column, row)};
   };
-  c.samples = several(
+  c.samples = normals_of_several(
       {{{3}, {4}}, {{2, 3}, {2, 2}}, {{2, 1, 2}, {3, 4}}, {{2}, {3, 1, 2}}, {{0, 2}, {0, 3}}, {{2}, {0}}, {{1}, {1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {3000, 8}, dtype), normal_sample(key, 1, {3000, 8}, dtype)};
@@ -365,18 +353,18 @@ OpCase scan_case(Layout layout) {
   const auto a = [layout](std::int64_t steps, std::int64_t batch, std::int64_t n) {
     return matrices(layout, steps, batch, n);
   };
-  c.samples = several({{a(3, 2, 2), {3, 2, 2}, {2, 2}},
-                       {a(1, 2, 2), {1, 2, 2}, {2, 2}},
-                       {a(3, 1, 4), {3, 1, 4}, {1, 4}},
-                       {a(3, 1, 2), {2, 3, 1, 2}, {2, 1, 2}},
-                       {a(2, 1, 2), {2, 1, 2}, {3, 1, 2}},
-                       {a(5, 1, 2), {5, 1, 2}, {1, 2}},
-                       {a(2, 0, 2), {2, 0, 2}, {0, 2}}});
+  c.samples = normals_of_several({{a(3, 2, 2), {3, 2, 2}, {2, 2}},
+                                  {a(1, 2, 2), {1, 2, 2}, {2, 2}},
+                                  {a(3, 1, 4), {3, 1, 4}, {1, 4}},
+                                  {a(3, 1, 2), {2, 3, 1, 2}, {2, 1, 2}},
+                                  {a(2, 1, 2), {2, 1, 2}, {3, 1, 2}},
+                                  {a(5, 1, 2), {5, 1, 2}, {1, 2}},
+                                  {a(2, 0, 2), {2, 0, 2}, {0, 2}}});
   if (layout == Layout::blocks) {
     c.no_single = "two states are the smallest block; k = 1 is tested in scan_test";
   } else {
     const auto rest = c.samples;
-    const auto one = several({{a(1, 1, 1), {1, 1, 1}, {1, 1}}});
+    const auto one = normals_of_several({{a(1, 1, 1), {1, 1, 1}, {1, 1}}});
     c.samples = [rest, one](Key key, DType dtype) {
       Lists lists = rest(key, dtype);
       lists.push_back(one(key.fold_in(1), dtype)[0]);
@@ -548,8 +536,8 @@ OpCase gru_case() {
                                     std::move(x[5])));
   };
   c.reference = [](const Arrays& x) { return Arrays{naive_gru(x)}; };
-  c.samples = several({gru_shapes(3, 2, 1, 2), gru_shapes(2, 1, 3, 2), gru_shapes(1, 2, 2, 1), gru_shapes(2, 0, 2, 2),
-                       gru_shapes(2, 2, 0, 1), gru_shapes(4, 1, 2, 1)});
+  c.samples = normals_of_several({gru_shapes(3, 2, 1, 2), gru_shapes(2, 1, 3, 2), gru_shapes(1, 2, 2, 1),
+                                  gru_shapes(2, 0, 2, 2), gru_shapes(2, 2, 0, 1), gru_shapes(4, 1, 2, 1)});
   c.no_single = "the weights of one unit are three rows; T = B = I = H = 1 is among gru_test's cases";
   c.large = [](Key key, DType dtype) {
     Tensors x;

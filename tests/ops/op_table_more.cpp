@@ -29,15 +29,7 @@ Tensor floating(const Array& a, DType dtype) {
   return from_vector(std::vector<float>(a.values.begin(), a.values.end()), a.shape);
 }
 
-std::function<Lists(Key, DType)> normals(std::vector<Shape> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({normal_sample(key, i, shapes[i], dtype)});
-    return lists;
-  };
-}
-
-std::function<Lists(Key, DType)> uniforms(std::vector<Shape> shapes, double low, double high) {
+Samples uniforms(std::vector<Shape> shapes, double low, double high) {
   return [shapes = std::move(shapes), low, high](Key key, DType dtype) {
     Lists lists;
     for (std::size_t i = 0; i < shapes.size(); ++i)
@@ -60,7 +52,7 @@ Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype
   return floating(a, dtype);
 }
 
-std::function<Lists(Key, DType)> distinct(std::vector<Shape> shapes) {
+Samples distinct(std::vector<Shape> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({distinct_sample(key, i, shapes[i], dtype)});

@@ -17,7 +17,7 @@ constexpr Key kMaskKey(11, 3);
 // --- batch_norm -------------------------------------------------------------------------------------------------------------------
 
 // x (N, C, ...), then `vectors` tensors (C); those at `positive` are uniform in [0.5, 2).
-std::function<Lists(Key, DType)> channel_samples(std::vector<Shape> shapes, int vectors, int positive) {
+Samples channel_samples(std::vector<Shape> shapes, int vectors, int positive) {
   return [=](Key key, DType dtype) {
     Lists lists;
     std::uint64_t n = 0;

@@ -81,15 +81,7 @@ Row normalised(const Row& r) {
 
 const std::vector<Shape> kShapes = {{2, 3}, {3, 2, 4}, {2, 19}, {1, 1}, {0, 3}, {1}};
 
-std::function<Lists(Key, DType)> normals(std::vector<Shape> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({normal_sample(key, i, shapes[i], dtype)});
-    return lists;
-  };
-}
-
-std::function<Lists(Key, DType)> normal_pairs(std::vector<Shape> shapes) {
+Samples normal_pairs(std::vector<Shape> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     for (std::size_t i = 0; i < shapes.size(); ++i)
@@ -383,7 +375,7 @@ std::vector<OpCase> row_cases() {
   return cases;
 }
 
-std::function<Lists(Key, DType)> logits_and_labels(std::vector<Shape> shapes) {
+Samples logits_and_labels(std::vector<Shape> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     for (std::size_t i = 0; i < shapes.size(); ++i) {

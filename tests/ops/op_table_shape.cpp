@@ -12,17 +12,8 @@ namespace {
 
 using Lists = std::vector<Tensors>;
 
-// Lists of one tensor for each shape.
-std::function<Lists(Key, DType)> singles(std::vector<Shape> shapes) {
-  return [shapes = std::move(shapes)](Key key, DType dtype) {
-    Lists lists;
-    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({normal_sample(key, i, shapes[i], dtype)});
-    return lists;
-  };
-}
-
 // Lists of several tensors.
-std::function<Lists(Key, DType)> several(std::vector<std::vector<Shape>> shapes) {
+Samples normals_of_several(std::vector<std::vector<Shape>> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     Lists lists;
     std::uint64_t n = 0;
@@ -77,7 +68,7 @@ OpCase slice_case() {
   c.linear = true;
   c.function = [](Tensors x) { return detail::one(slice(std::move(x[0]), -1, 1, 6, 2)); };
   c.reference = [](const Arrays& x) { return naive_slice(x[0], 1, 2, 5); };
-  c.samples = singles({{2, 7}, {3, 4}, {2, 2, 5}, {0, 4}, {1}});
+  c.samples = normals({{2, 7}, {3, 4}, {2, 2, 5}, {0, 4}, {1}});
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {700, 301}, dtype)}; };
   c.errors = {
       {"axis out of range",
@@ -105,7 +96,7 @@ OpCase flip_case() {
   c.name = "slice/flip";
   c.function = [](Tensors x) { return detail::one(flip(std::move(x[0]), -1)); };
   c.reference = [](const Arrays& x) { return naive_slice(x[0], x[0].shape.back() - 1, -1, 0); };
-  c.samples = singles({{2, 7}, {3, 4}, {2, 2, 5}, {0, 4}, {1, 2}, {2}});
+  c.samples = normals({{2, 7}, {3, 4}, {2, 2, 5}, {0, 4}, {1, 2}, {2}});
   c.no_single = "an axis of extent 1 is its own reverse: nothing is called";
   c.errors = {{"axis out of range", [] { (void)flip(zeros({3}), 1); }, "ShapeError", {"[flip]"}}};
   return c;
@@ -118,7 +109,7 @@ OpCase pad_case() {
   c.linear = true;
   c.function = [](Tensors x) { return detail::one(pad(std::move(x[0]), 0, 1, 2)); };
   c.reference = [](const Arrays& x) { return naive_pad(x[0], 1, 2, 0.0); };
-  c.samples = singles({{2, 3}, {4}, {2, 1, 3}, {0, 2}, {2, 0}, {1}});
+  c.samples = normals({{2, 3}, {4}, {2, 1, 3}, {0, 2}, {2, 0}, {1}});
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {700, 301}, dtype)}; };
   c.errors = {{"negative count", [] { (void)pad(zeros({3}), 0, -1, 0); }, "ValueError", {"[pad]", "-1", "slice"}},
               {"axis out of range", [] { (void)pad(zeros({3}), 1, 1, 1); }, "ShapeError", {"[pad]"}}};
@@ -157,8 +148,8 @@ OpCase concat_case() {
     }
     return Arrays{out};
   };
-  c.samples =
-      several({{{2, 3}, {2, 1}, {2, 2}}, {{3}, {0}, {2}}, {{2, 2, 1}, {2, 2, 2}}, {{0, 1}, {0, 2}}, {{1}, {1}}});
+  c.samples = normals_of_several(
+      {{{2, 3}, {2, 1}, {2, 2}}, {{3}, {0}, {2}}, {{2, 2, 1}, {2, 2, 2}}, {{0, 1}, {0, 2}}, {{1}, {1}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {300, 400}, dtype), normal_sample(key, 1, {300, 500}, dtype)};
   };
@@ -199,7 +190,7 @@ OpCase split_case() {
     }
     return out;
   };
-  c.samples = singles({{5}, {4, 2}, {3, 2, 2}, {3, 0}, {0, 2}, {1}});
+  c.samples = normals({{5}, {4, 2}, {3, 2, 2}, {3, 0}, {0, 2}, {1}});
   c.errors = {{"sizes do not add up",
                [] {
                  (void)split(zeros({4}), {1, 2}, 0);
@@ -233,8 +224,8 @@ OpCase stack_case() {
       });
     return Arrays{out};
   };
-  c.samples =
-      several({{{2, 3}, {2, 3}, {2, 3}}, {{4}, {4}}, {{2, 1, 2}, {2, 1, 2}}, {{0, 2}, {0, 2}}, {{1}, {1}}, {{}, {}}});
+  c.samples = normals_of_several(
+      {{{2, 3}, {2, 3}, {2, 3}}, {{4}, {4}}, {{2, 1, 2}, {2, 1, 2}}, {{0, 2}, {0, 2}}, {{1}, {1}}, {{}, {}}});
   c.large = [](Key key, DType dtype) {
     return Tensors{normal_sample(key, 0, {300, 400}, dtype), normal_sample(key, 1, {300, 400}, dtype)};
   };
@@ -293,7 +284,7 @@ OpCase unstack_case() {
       }));
     return out;
   };
-  c.samples = singles({{3, 2}, {2, 4, 2}, {2, 5}, {2, 0}, {0, 2, 2}, {1, 1}});
+  c.samples = normals({{3, 2}, {2, 4, 2}, {2, 5}, {2, 0}, {0, 2, 2}, {1, 1}});
   c.errors = {{"axis out of range", [] { (void)unstack(zeros({3}), 1); }, "ShapeError", {"[unstack]"}}};
   return c;
 }
@@ -305,7 +296,7 @@ OpCase clone_case() {
   c.linear = true;
   c.function = [](Tensors x) { return detail::one(clone(x[0])); };
   c.reference = [](const Arrays& x) { return Arrays{x[0]}; };
-  c.samples = singles({{2, 3}, {4}, {2, 1, 3}, {0, 2}, {1}, {}});
+  c.samples = normals({{2, 3}, {4}, {2, 1, 3}, {0, 2}, {1}, {}});
   c.large = [](Key key, DType dtype) { return Tensors{normal_sample(key, 0, {700, 301}, dtype)}; };
   c.no_errors = "accepts every tensor";
   return c;

@@ -85,6 +85,26 @@ Tensor floating(const std::vector<double>& values, const Shape& shape, DType dty
 
 }  // namespace
 
+Samples normals(std::vector<Shape> shapes) {
+  return [shapes = std::move(shapes)](Key key, DType dtype) {
+    std::vector<Tensors> lists;
+    for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({normal_sample(key, i, shapes[i], dtype)});
+    return lists;
+  };
+}
+
+Samples normals_of_several(std::vector<std::vector<Shape>> shapes) {
+  return [shapes = std::move(shapes)](Key key, DType dtype) {
+    std::vector<Tensors> lists;
+    std::uint64_t n = 0;
+    for (const auto& list : shapes) {
+      lists.emplace_back();
+      for (const Shape& shape : list) lists.back().push_back(normal_sample(key, n++, shape, dtype));
+    }
+    return lists;
+  };
+}
+
 Tensor normal_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype) {
   const Key k = key.fold_in(n);
   std::vector<double> values(static_cast<std::size_t>(shape.product()));
@@ -115,7 +135,7 @@ Tensor distinct_sample(Key key, std::uint64_t n, const Shape& shape, DType dtype
   return floating(values, shape, dtype);
 }
 
-std::function<std::vector<Tensors>(Key, DType)> distinct_samples(std::vector<Shape> shapes) {
+Samples distinct_samples(std::vector<Shape> shapes) {
   return [shapes = std::move(shapes)](Key key, DType dtype) {
     std::vector<Tensors> lists;
     for (std::size_t i = 0; i < shapes.size(); ++i) lists.push_back({distinct_sample(key, i, shapes[i], dtype)});

@@ -6,6 +6,7 @@
 #include "solvent/autodiff/transforms.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
+#include "solvent/tests/support/larger.h"
 
 namespace solvent {
 namespace {
@@ -111,7 +112,8 @@ void check_rows(DType dtype) {
         }
         const auto n = static_cast<std::size_t>(i);
         equal = equal && at[n] == expected && best[n] == in[static_cast<std::size_t>(map + expected)];
-        error = std::max(error, std::fabs(static_cast<double>(average[n]) - total / static_cast<double>(2 * window)));
+        error = testing::larger(error,
+                                std::fabs(static_cast<double>(average[n]) - total / static_cast<double>(2 * window)));
       }
       INFO("width " << width << ", stride " << stride);
       CHECK(equal);

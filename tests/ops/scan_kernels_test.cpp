@@ -10,6 +10,7 @@
 
 #include "solvent/core/parallel.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace {
 
@@ -84,7 +85,7 @@ double error(const std::vector<T>& got, const std::vector<double>& expected) {
   double worst = 0, scale = 1;
   for (std::size_t i = 0; i < got.size(); ++i) {
     const double diff = std::abs(static_cast<double>(got[i]) - expected[i]);
-    worst = std::isnan(diff) ? std::numeric_limits<double>::infinity() : std::max(worst, diff);
+    worst = solvent::testing::larger(worst, diff);
     scale = std::max(scale, std::abs(expected[i]));
   }
   return worst / scale;

@@ -10,6 +10,7 @@
 
 #include "solvent/core/parallel.h"
 #include "solvent/tests/support/catch.h"
+#include "solvent/tests/support/larger.h"
 
 namespace {
 
@@ -180,7 +181,8 @@ TEST_CASE("gru newton: equals the sequential states, with the defect it reports"
             gru_forward<T>({1, b, layer.s.I, h}, layer.weights(), &layer.xs[at(step * b * layer.s.I)],
                            &hs[at((step - 1) * b * h)], f.data(), nullptr);
             for (std::int64_t i = 0; i < b * h; ++i) {
-              worst = std::max(worst, std::abs(static_cast<double>(f[at(i)] - hs[at(step * b * h + i)])));
+              worst =
+                  solvent::testing::larger(worst, std::abs(static_cast<double>(f[at(i)] - hs[at(step * b * h + i)])));
             }
           }
           CHECK(worst <= 2 * options.atol);
