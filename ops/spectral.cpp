@@ -4,7 +4,6 @@
 
 #include <utility>
 
-
 #include "solvent/autodiff/cuda_kernel.h"
 #include "solvent/core/error.h"
 #include "solvent/ops/cpu/factor_kernels.h"
