@@ -9,6 +9,7 @@
 #include "solvent/solvers/cpu/gru_shooting.h"
 #if SOLVENT_WITH_CUDA
 #include "solvent/ops/cuda/gru.h"
+#include "solvent/solvers/cuda/gru_adjoint.h"
 #include "solvent/solvers/cuda/gru_newton.h"
 #include "solvent/solvers/cuda/gru_shooting.h"
 #endif
@@ -100,6 +101,18 @@ FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta,
   });
 }
 
+Tensor gru_adjoint([[maybe_unused]] const Tensor& hs, const Tensor& h0, const Tensor& xs, const Tensors& theta,
+                   const Tensor& g) {
+  if (!fits(h0, xs, theta)) return {};
+  const auto like_h0 = [&](const Tensor& t) { return t.dtype() == h0.dtype() && t.device() == h0.device(); };
+  if (!like_h0(hs) || !like_h0(g) || g.rank() != 3) return {};
+#if SOLVENT_WITH_CUDA
+  if (!(h0.device() == cpu_device) && h0.size(1) <= cuda::kGruAdjointMaxHidden)
+    return cuda::gru_adjoint(hs, h0, xs, theta, g);
+#endif
+  return {};
+}
+
 }  // namespace
 
 SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
@@ -124,6 +137,7 @@ SequenceCell sequence_cell(const nn::RecurrentCell& cell) {
     };
     c.fused_shooting = gru_shooting;
     c.fused_newton = gru_newton;
+    c.fused_adjoint = gru_adjoint;
   }
   return c;
 }

@@ -394,10 +394,27 @@ struct Residual {  // y - f(shift(y)), with Jacobian I - J S
   }
 };
 
+bool any_differentiated(const Tensors& all) {
+  return std::any_of(all.begin(), all.end(), [](const Tensor& t) { return is_differentiated(t); });
+}
+
+bool is_fused(const SequenceMethod& method) {
+  if (const auto* deer = std::get_if<Deer>(&method)) return deer->fused;
+  const auto* shooting = std::get_if<Shooting>(&method);
+  return shooting == nullptr || shooting->fused;
+}
+
 struct TangentSolve {
   SequenceCell cell;
+  bool fused;
   Tensors operator()(const Tensors& y, const Tensors& all, const Tensors& rhs, bool transposed) const {
     const Packed p = unpack(all);
+    if (fused && transposed && cell.fused_adjoint && !any_differentiated(y) && !any_differentiated(all) &&
+        !any_differentiated(rhs)) {
+      Tensors x;
+      x.push_back(cell.fused_adjoint(y[0], p.h0, p.xs, p.theta, rhs[0]));
+      if (x[0].defined()) return x;
+    }
     const SequenceProblem problem(cell, p.h0, p.xs, p.theta);
     const Tensor jacobian = problem.linearize(y[0], problem.exact_kind()).jacobian;
     Tensors x;
@@ -423,11 +440,6 @@ struct Solve {
     return y;
   }
 };
-
-bool any_differentiated(const Tensor& h0, const Tensor& xs, const Tensors& theta) {
-  return is_differentiated(h0) || is_differentiated(xs) ||
-         std::any_of(theta.begin(), theta.end(), [](const Tensor& t) { return is_differentiated(t); });
-}
 
 }  // namespace
 
@@ -458,14 +470,15 @@ Solution solve_sequence(const SequenceCell& cell, const Tensor& h0, const Tensor
     return s;
   }
   // Also for plain arguments: with a transform active the cell may capture a differentiated tensor, which is detected.
-  if (!any_differentiated(h0, xs, theta) && options.on_failure == OnFailure::return_best)
-    return run(cell, h0, xs, theta, method, options);
-  const auto out = std::make_shared<Solution>();
   Tensors all;
   all.push_back(h0);
   all.push_back(xs);
   all.insert(all.end(), theta.begin(), theta.end());
-  const Tensors y = custom_root(Residual{cell}, all, Solve{cell, method, options, out}, TangentSolve{cell});
+  if (!any_differentiated(all) && options.on_failure == OnFailure::return_best)
+    return run(cell, h0, xs, theta, method, options);
+  const auto out = std::make_shared<Solution>();
+  const Tensors y =
+      custom_root(Residual{cell}, all, Solve{cell, method, options, out}, TangentSolve{cell, is_fused(method)});
   Solution s = *out;
   s.value = y[0];
   return s;

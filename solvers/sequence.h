@@ -72,6 +72,10 @@ struct SequenceCell {
   /// Fused time-parallel kernels on plain tensors of any device. An empty value declines: the generic path is taken.
   using Fused =
       std::function<FusedResult(const Tensor& h0, const Tensor& xs, const Tensors& theta, const FusedOptions& options)>;
+  /// l_t = g_t + J_{t+1}^T l_{t+1} from l_{T+1} = 0 for states hs and cotangents g (T, B, n), on plain tensors of any device.
+  /// An empty value declines.
+  using FusedAdjoint = std::function<Tensor(const Tensor& hs, const Tensor& h0, const Tensor& xs, const Tensors& theta,
+                                            const Tensor& g)>;
 
   Step step;                   ///< (N, n), (N, ...), theta -> (N, n); rows are independent
   Jacobian jacobian;           ///< closed form; empty: forward mode with n directions in one pass (jacfwd_rows)
@@ -82,11 +86,13 @@ struct SequenceCell {
   /// No channel reads another channel's state, so the Jacobian consists of its k x k blocks. Then `Deer{}` and implicit
   /// gradients use those, at O(n) instead of O(n^3) per step, and where a closed form is missing, k directions suffice.
   bool channelwise = false;
-  Project project;            ///< part of the step that depends on x only, done once; then `step` gets its result
-  Step fused_step;            ///< the step on x itself, in place of `step` where implicit gradients differentiate it
-  Sequence sequence;          ///< fused step-by-step evaluation over (T, B, ...)
-  Fused fused_shooting;       ///< in place of Shooting
-  Fused fused_newton;         ///< in place of Deer with dense Jacobians and no damping
+  Project project;       ///< part of the step that depends on x only, done once; then `step` gets its result
+  Step fused_step;       ///< the step on x itself, in place of `step` where implicit gradients differentiate it
+  Sequence sequence;     ///< fused step-by-step evaluation over (T, B, ...)
+  Fused fused_shooting;  ///< in place of Shooting
+  Fused fused_newton;    ///< in place of Deer with dense Jacobians and no damping
+  /// In place of the reversed scan over Jacobians in implicit gradients of first order.
+  FusedAdjoint fused_adjoint;
   std::string name = "cell";  ///< for messages
 };
 
@@ -125,7 +131,7 @@ struct Deer {
   JacobianKind jacobian = JacobianKind::dense;  ///< dense: Newton; else quasi-Newton
   double damping = 0.0;                         ///< 0 = Newton, 1 = Jacobi
   std::int64_t window = 0;  ///< > 0: that many steps at a time, the last state handed over; memory O(window n^2)
-  bool fused = true;        ///< use the cell's fused Newton kernel where it has one
+  bool fused = true;        ///< use the cell's fused kernels where it has them: Newton, adjoint
 };
 
 /// Multiple shooting: chunks of `chunk` steps are rolled out in parallel from start states that are the previous chunks'
@@ -134,7 +140,7 @@ struct Deer {
 struct Shooting {
   std::int64_t chunk = 0;     ///< 0: chosen from T and the batch
   std::int64_t burn_in = -1;  ///< < 0: 64 steps (128 in fused kernels), at most a chunk
-  bool fused = true;          ///< use the cell's fused shooting kernel where it has one
+  bool fused = true;          ///< use the cell's fused kernels where it has them: shooting, adjoint
 };
 
 /// A method of solve_sequence.

@@ -14,10 +14,10 @@
 
 #include "solvent/core/cuda/runtime.h"
 #include "solvent/core/engine/view.h"
-#include "solvent/ops/cuda/scan.h"
 #include "solvent/ops/linalg.h"
 #include "solvent/ops/matrix_parts.h"
 #include "solvent/ops/shape_ops.h"
+#include "solvent/solvers/cuda/gru_chunks.h"
 #include "solvent/solvers/cuda/gru_newton_walk.h"
 #include "solvent/solvers/termination.h"
 
@@ -27,13 +27,6 @@ namespace {
 using detail::Monitor;
 using Verdict = Monitor::Verdict;
 namespace device = solvent::cuda;
-
-// Chunks for all multiprocessors: threads have them up to 4 units, groups of lanes (of which fewer fit) otherwise.
-std::int64_t chunk_length(std::int64_t steps, std::int64_t hidden) {
-  const bool small = hidden <= 4;
-  const std::int64_t wanted = small ? 16384 : 4096;
-  return std::max<std::int64_t>((steps + wanted - 1) / wanted, small ? 16 : 32);
-}
 
 Status status_of(Verdict verdict) {
   switch (verdict) {
@@ -82,7 +75,7 @@ class Window {
         device_(where),
         marks_(walk.batch, where),
         active_(walk.batch, where) {
-    walk_.length = chunk_length(walk.steps, walk.hidden);
+    walk_.length = gru_chunk_length(walk.steps, walk.hidden);
     walk_.chunks = (walk.steps + walk_.length - 1) / walk_.length;
     other_ = make({walk.steps, walk.batch, walk.hidden});
     buffers_[0] = states;
@@ -111,7 +104,9 @@ class Window {
       settle(k, result);
       if (items_.empty()) break;
       save_best(k);
-      if (walk_.chunks > 1) scan_maps();
+      if (walk_.chunks > 1)
+        scan_chunk_maps(walk_.chunks - 1, walk_.batch, walk_.hidden, walk_.matrices, walk_.offsets,
+                        engine::mutable_ptr<T>(deltas_), device_);
     }
     collect();
     for (std::size_t i = 0; i < best_.size(); ++i) {
@@ -132,15 +127,6 @@ class Window {
     walk_.from = k == 0 ? nullptr : buffers_[(k + 1) % 2];
     walk_.to = buffers_[k % 2];
     newton_walk(walk_, device_);
-  }
-
-  void scan_maps() {
-    cpu::ScanShape shape;
-    shape.T = walk_.chunks - 1;
-    shape.B = walk_.batch;
-    shape.n = walk_.hidden;
-    const T* const no_start = nullptr;
-    device::scan(shape, walk_.matrices, walk_.offsets, no_start, engine::mutable_ptr<T>(deltas_), device_);
   }
 
   void settle(int k, FusedResult& result) {

@@ -35,6 +35,7 @@
 #include "solvent/ops/cuda/gru_cell.h"
 #include "solvent/ops/cuda/unroll.h"
 #include "solvent/solvers/cuda/gru_newton_walk.h"
+#include "solvent/solvers/cuda/gru_small.h"
 
 namespace solvent::solvers::cuda {
 namespace {
@@ -146,11 +147,6 @@ struct Linearised {
 // --- a thread per chunk -------------------------------------------------------------------------------------------------
 
 template <class T, int kN>
-struct SmallWeights {
-  T w[3][kN][kN], b[3][kN], q_bias[kN];
-};
-
-template <class T, int kN>
 struct SmallState {
   T a[kN][kN], v[kN], h_old[kN], h_new[kN], d[kN], last[kN];
 
@@ -232,12 +228,6 @@ struct SmallState {
   }
 };
 
-/// Steps that are loaded ahead, so that one thread has several loads under way.
-template <int kN>
-inline constexpr int kDepth = kN == 1   ? 4
-                              : kN == 2 ? 2
-                                        : 1;
-
 template <class T, int kN>
 __device__ Maxima<T> walk_chunk(const NewtonWalk<T>& call, const Chunk<T>& chunk, const SmallWeights<T, kN>& weights) {
   Maxima<T> maxima;
@@ -270,12 +260,7 @@ __device__ Maxima<T> walk_chunk(const NewtonWalk<T>& call, const Chunk<T>& chunk
 template <class T, int kN>
 __global__ void walk_threads_kernel(NewtonWalk<T> call) {
   __shared__ SmallWeights<T, kN> weights;
-  for (int e = static_cast<int>(threadIdx.x); e < 3 * kN * kN; e += static_cast<int>(blockDim.x))
-    weights.w[e / (kN * kN)][e / kN % kN][e % kN] = call.w_hh[e];
-  for (int e = static_cast<int>(threadIdx.x); e < 3 * kN; e += static_cast<int>(blockDim.x))
-    weights.b[e / kN][e % kN] = call.b[e];
-  for (int e = static_cast<int>(threadIdx.x); e < kN; e += static_cast<int>(blockDim.x))
-    weights.q_bias[e] = call.b_hn[e];
+  weights.load(call);
   __syncthreads();
   const std::int64_t work = call.chunks * call.batch;
   for (std::int64_t first = global_thread() - threadIdx.x; first < work; first += grid_threads()) {

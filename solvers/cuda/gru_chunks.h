@@ -1,0 +1,33 @@
+#pragma once
+/// What the fused parallel-in-time kernels for the GRU have in common. Internal to solvers/cuda.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "solvent/core/device.h"
+#include "solvent/ops/cuda/scan.h"
+
+namespace solvent::solvers::cuda {
+
+/// Steps of a chunk of time. Enough chunks for all multiprocessors: threads have them up to 4 units, groups of lanes (of which
+/// fewer fit) otherwise. A function of T and H only, not of the batch.
+inline std::int64_t gru_chunk_length(std::int64_t steps, std::int64_t hidden) {
+  const bool small = hidden <= 4;
+  const std::int64_t wanted = small ? 16384 : 4096;
+  return std::max<std::int64_t>((steps + wanted - 1) / wanted, small ? 16 : 32);
+}
+
+/// d_c = A_c d_{c-1} + v_c from d = 0 over the maps of chunks: matrices (maps, batch, hidden, hidden), the rest (maps, batch,
+/// hidden). @throws DeviceError, OutOfMemoryError
+template <class T>
+void scan_chunk_maps(std::int64_t maps, std::int64_t batch, std::int64_t hidden, const T* matrices, const T* offsets,
+                     T* d, Device device) {
+  cpu::ScanShape shape;
+  shape.T = maps;
+  shape.B = batch;
+  shape.n = hidden;
+  const T* const no_start = nullptr;
+  solvent::cuda::scan(shape, matrices, offsets, no_start, d, device);
+}
+
+}  // namespace solvent::solvers::cuda
