@@ -94,7 +94,7 @@ FusedResult gru_newton(const Tensor& h0, const Tensor& xs, const Tensors& theta,
   if (!(h0.device() == cpu_device))
     return h0.size(1) > cuda::kGruNewtonMaxHidden ? FusedResult{} : cuda::gru_newton(h0, xs, theta, o);
 #endif
-  if (h0.size(1) > cpu::kGruNewtonMaxHidden) return {};
+  if (h0.size(1) > cpu::kGruNewtonMaxHidden || o.damping != 0.0 || o.guess.defined()) return {};
   return run_gru(h0, xs, theta, [&](const auto& shape, const auto& weights, const auto* x, const auto* h, auto* hs) {
     return cpu::gru_newton(shape, weights, x, h, hs,
                            {.atol = o.atol, .rtol = o.rtol, .max_steps = o.max_passes, .window = o.chunk});

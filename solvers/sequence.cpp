@@ -178,13 +178,15 @@ void check_method(const SequenceMethod& method) {
 // Warm starts must be finite: one NaN would spread over all later times. Offending sequences get the default guess.
 Tensor checked_guess(const SequenceProblem& problem, const Tensor& guess, Stats& stats) {
   const Tensor fallback = problem.default_guess();
-  if (!guess.defined()) return fallback;
   if (!(guess.shape() == fallback.shape()))
     throw ShapeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}.", describe(guess),
                                  to_string(fallback.shape())));
   if (guess.dtype() != fallback.dtype())
     throw DtypeError(fmt::format("[solve_sequence] got initial_guess {}; expected {}. Use cast(x, dtype).",
                                  describe(guess), to_string(fallback.dtype())));
+  if (!(guess.device() == fallback.device()))
+    throw DeviceError(fmt::format("[solve_sequence] got initial_guess on {}; expected it on {}. Use to(x, device).",
+                                  to_string(guess.device()), to_string(fallback.device())));
   // The derivative with respect to the guess is zero: the solution does not depend on it.
   const Tensor plain = stop_gradient(guess);
   const std::vector<bool> finite = detail::finite_items(plain, kBatchAxis);
@@ -215,15 +217,17 @@ void finish(Solution& s, const std::vector<Verdict>& verdicts, const std::vector
   for (const double r : residual) s.stats.residual = std::max(s.stats.residual, std::isfinite(r) ? r : INFINITY);
 }
 
-Solution run_iterative(const SequenceProblem& problem, const SequenceMethod& method, const Options& options) {
+// `guess`: undefined, or what checked_guess returned.
+Solution run_iterative(const SequenceProblem& problem, const SequenceMethod& method, const Options& options,
+                       const Tensor& guess) {
   Solution s;
   const std::int64_t steps = problem.length();
   const std::int64_t window = window_of(method) > 0 ? std::min(window_of(method), steps) : steps;
   s.max_steps = options.termination.max_steps >= 0 ? options.termination.max_steps
                                                    : static_cast<int>(std::min<std::int64_t>(window + 1, 1 << 20));
-  const Tensor guess = checked_guess(problem, options.initial_guess, s.stats);
   if (window == steps) {
-    const SequenceState first = first_state(method, problem, options, s.stats, guess);
+    const SequenceState first =
+        first_state(method, problem, options, s.stats, guess.defined() ? guess : problem.default_guess());
     WindowResult r = WindowSolve(method, options, problem, s.max_steps, s.stats).run(first);
     s.value = std::move(r.value);
     finish(s, r.verdicts, r.residual);
@@ -237,8 +241,7 @@ Solution run_iterative(const SequenceProblem& problem, const SequenceMethod& met
   for (std::int64_t first = 0; first < steps; first += window) {
     const std::int64_t count = std::min(window, steps - first);
     const SequenceProblem part = problem.window(first, count, h0);
-    const Tensor part_guess =
-        options.initial_guess.defined() ? slice(guess, 0, first, first + count) : part.default_guess();
+    const Tensor part_guess = guess.defined() ? slice(guess, 0, first, first + count) : part.default_guess();
     WindowResult r = WindowSolve(method, options, part, s.max_steps, s.stats)
                          .run(first_state(method, part, options, s.stats, part_guess));
     ++s.stats.windows;
@@ -305,28 +308,31 @@ Solution from_fused(FusedResult f, const Termination& termination) {
 // The fused kernel of a method, if the cell has one and nothing needs the generic path.
 const SequenceCell::Fused* fused_kernel(const SequenceCell& cell, const SequenceMethod& method,
                                         const Options& options) {
-  if (options.initial_guess.defined() || options.each_step || options.termination.max_steps == 0 ||
-      options.termination.on != Criterion::residual)
+  if (options.each_step || options.termination.max_steps == 0 || options.termination.on != Criterion::residual)
     return nullptr;
-  if (const auto* shooting = std::get_if<Shooting>(&method); shooting && shooting->fused && cell.fused_shooting)
+  if (const auto* shooting = std::get_if<Shooting>(&method);
+      shooting && shooting->fused && cell.fused_shooting && !options.initial_guess.defined())
     return &cell.fused_shooting;
   if (const auto* deer = std::get_if<Deer>(&method);
-      deer && deer->fused && deer->jacobian == JacobianKind::dense && deer->damping == 0.0 && cell.fused_newton)
+      deer && deer->fused && deer->jacobian == JacobianKind::dense && cell.fused_newton)
     return &cell.fused_newton;
   return nullptr;
 }
 
-FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Termination& termination) {
+FusedOptions fused_options(const SequenceMethod& method, Tolerance tol, const Termination& termination,
+                           const Tensor& guess) {
   FusedOptions o{.atol = tol.atol,
                  .rtol = tol.rtol,
                  .max_passes = std::max(termination.max_steps, 0),
                  .chunk = window_of(method),
                  .patience = termination.patience,
-                 .divergence_factor = termination.divergence_factor};
+                 .divergence_factor = termination.divergence_factor,
+                 .guess = guess};
   if (const auto* shooting = std::get_if<Shooting>(&method)) {
     o.chunk = shooting->chunk;
     o.burn_in = shooting->burn_in;
   }
+  if (const auto* deer = std::get_if<Deer>(&method)) o.damping = deer->damping;
   return o;
 }
 
@@ -338,17 +344,20 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
   const bool plain = !is_differentiated(h0) && !is_differentiated(xs) &&
                      std::none_of(theta.begin(), theta.end(), [](const Tensor& t) { return is_differentiated(t); });
   Solution s;
+  Tensor guess;
+  Stats of_guess;
   const SequenceCell::Fused* fused = plain ? fused_kernel(cell, method, options) : nullptr;
   if (fused != nullptr) {
     SequenceCell shapes_only;  // checks shapes without projecting the inputs
     shapes_only.step = cell.step;
-    static_cast<void>(SequenceProblem(shapes_only, h0, xs, theta));
+    const SequenceProblem shapes(shapes_only, h0, xs, theta);
+    if (options.initial_guess.defined()) guess = checked_guess(shapes, options.initial_guess, of_guess);
     const Tolerance tol = detail::resolve(options.termination, h0.dtype());
-    FusedResult f = (*fused)(h0, xs, theta, fused_options(method, tol, options.termination));
+    FusedResult f = (*fused)(h0, xs, theta, fused_options(method, tol, options.termination, guess));
     if (f.value.defined())
       s = from_fused(std::move(f), options.termination);
     else
-      fused = nullptr;  // the kernel declined these sizes
+      fused = nullptr;  // the kernel declined what it was asked for
   }
   if (fused == nullptr) {
     const auto* sequential = std::get_if<Sequential>(&method);
@@ -356,9 +365,12 @@ Solution run(const SequenceCell& cell, const Tensor& h0, const Tensor& xs, const
     SequenceCell reduced = cell;
     if (whole) reduced.project = nullptr;
     const SequenceProblem problem(reduced, h0, xs, theta);
+    if (!sequential && options.initial_guess.defined() && !guess.defined())
+      guess = checked_guess(problem, options.initial_guess, of_guess);
     s = sequential ? run_sequential(cell, problem, *sequential, h0, xs, theta)
-                   : run_iterative(problem, method, options);
+                   : run_iterative(problem, method, options, guess);
   }
+  s.stats.replaced_guesses = of_guess.replaced_guesses;
   s.method = name_of(method);
   s.stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return s;

@@ -58,6 +58,8 @@ struct FusedOptions {
   int patience = 0;
   double divergence_factor = 0;
   /// @}
+  double damping = 0;  ///< see Deer
+  Tensor guess;        ///< finite first iterate (T, B, n); undefined: h0 at every step
 };
 
 /// A recurrent cell with whatever closed forms it has; only `step` is required. All functions own what they capture.
@@ -90,7 +92,8 @@ struct SequenceCell {
   Step fused_step;       ///< the step on x itself, in place of `step` where implicit gradients differentiate it
   Sequence sequence;     ///< fused step-by-step evaluation over (T, B, ...)
   Fused fused_shooting;  ///< in place of Shooting
-  Fused fused_newton;    ///< in place of Deer with dense Jacobians and no damping
+  /// In place of Deer with dense Jacobians; declines damping or a guess if it does not have them.
+  Fused fused_newton;
   /// In place of the reversed scan over Jacobians in implicit gradients of first order.
   FusedAdjoint fused_adjoint;
   std::string name = "cell";  ///< for messages

@@ -68,9 +68,11 @@ struct Best {
 template <class T>
 class Window {
  public:
-  // `walk`: weights and inputs of this window, states before it, tolerances. The result goes to `states`.
-  Window(const NewtonWalk<T>& walk, Monitor monitor, T* states, Device where)
+  // `walk`: weights and inputs of this window, states before it, tolerances. The first iterate is `guess`, or the state before
+  // if that is null. The result goes to `states`.
+  Window(const NewtonWalk<T>& walk, Monitor monitor, const T* guess, T* states, Device where)
       : walk_(walk),
+        guess_(guess),
         monitor_(std::move(monitor)),
         device_(where),
         marks_(walk.batch, where),
@@ -124,7 +126,8 @@ class Window {
 
   void walk(int k) {
     device::set_bytes(walk_.norms, 0, 2 * best_.size() * sizeof(T), device_);
-    walk_.from = k == 0 ? nullptr : buffers_[(k + 1) % 2];
+    walk_.from = k == 0 ? guess_ : buffers_[(k + 1) % 2];
+    walk_.corrects = k > 0;
     walk_.to = buffers_[k % 2];
     newton_walk(walk_, device_);
   }
@@ -188,6 +191,7 @@ class Window {
   }
 
   NewtonWalk<T> walk_;
+  const T* guess_;
   Monitor monitor_;
   Device device_;
   Marks marks_, active_;
@@ -226,6 +230,9 @@ FusedResult run(const Tensor& h0, const Tensor& xs, const Tensors& theta, const 
   walk.b_hn = engine::ptr<T>(b_hn);
   walk.atol = static_cast<T>(options.atol);
   walk.rtol = static_cast<T>(options.rtol);
+  walk.keep = static_cast<T>(1.0 - options.damping);
+  Tensor guess;
+  if (options.guess.defined()) guess = engine::contiguous(options.guess);
   Termination termination;
   termination.patience = options.patience;
   termination.divergence_factor = options.divergence_factor;
@@ -233,7 +240,8 @@ FusedResult run(const Tensor& h0, const Tensor& xs, const Tensors& theta, const 
     walk.steps = std::min(window, steps - t);
     walk.xw = engine::ptr<T>(xw) + t * 3 * row;
     walk.before = t == 0 ? engine::ptr<T>(first) : hs + (t - 1) * row;
-    Window<T>(walk, Monitor(termination, result.max_passes, static_cast<int>(batch)), hs + t * row, h0.device())
+    Window<T>(walk, Monitor(termination, result.max_passes, static_cast<int>(batch)),
+              guess.defined() ? engine::ptr<T>(guess) + t * row : nullptr, hs + t * row, h0.device())
         .run(result);
   }
   return result;

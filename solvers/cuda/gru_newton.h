@@ -9,7 +9,7 @@ namespace solvent::solvers::cuda {
 /// Largest number of units of `gru_newton`.
 inline constexpr std::int64_t kGruNewtonMaxHidden = 32;
 
-/// As `Deer{.window = options.chunk}` on the generic path: the same iterates up to rounding, the same order of tests, the
+/// As `Deer{.damping = options.damping, .window = options.chunk}` from `options.guess` on the generic path: the same iterates up to rounding, the same order of tests, the
 /// best iterate and status of every sequence. The Jacobians never go through memory. The host waits once per step, for two
 /// numbers per sequence.
 ///

@@ -21,8 +21,8 @@
 // there are few chunks the latency of `length` steps bounds all. Registers per thread by ptxas for sm_90, without spills:
 //
 //     n         1    2    3    4    8   16   32
-//     float    96   80   96  128  128  159  208
-//     double  140  150  164  234  214  248  250
+//     float    95   79   96  129  128  159  208
+//     double  140  148  166  244  216  246  250
 
 #include <algorithm>
 #include <cmath>
@@ -86,14 +86,14 @@ struct Chunk {
 
   /// State before the chunk, and its correction.
   __device__ void start(const NewtonWalk<T>& call, std::int64_t unit, T& old, T& delta) const {
-    const bool corrected = number > 0 && call.from != nullptr;
-    old = corrected ? call.from[((begin - 1) * call.batch + sequence) * call.hidden + unit]
-                    : call.before[sequence * call.hidden + unit];
-    delta = corrected ? call.deltas[((number - 1) * call.batch + sequence) * call.hidden + unit] : T(0);
+    old = number > 0 && call.from != nullptr ? call.from[((begin - 1) * call.batch + sequence) * call.hidden + unit]
+                                             : call.before[sequence * call.hidden + unit];
+    delta =
+        number > 0 && call.corrects ? call.deltas[((number - 1) * call.batch + sequence) * call.hidden + unit] : T(0);
   }
   /// Correction at the end of a chunk that has a map.
   __device__ T last_delta(const NewtonWalk<T>& call, std::int64_t unit) const {
-    return call.from == nullptr || !has_map ? T(0) : call.deltas[(number * call.batch + sequence) * call.hidden + unit];
+    return call.corrects && has_map ? call.deltas[(number * call.batch + sequence) * call.hidden + unit] : T(0);
   }
 };
 
@@ -121,27 +121,38 @@ struct Sums {
   }
 };
 
-/// One unit in one step: the correction, the new state, and its row of J except for W_hh.
+/// One unit in one step: the correction, the new state, and its row of J except for W_hh. `keep` multiplies J.
 template <class T>
 struct Linearised {
   T d, y, r, z;
   GruSlopes<T> slopes;
 
-  __device__ static T correction(const Sums<T>& sums, const Inputs<T>& in, T of_n, T h_old, T d_before) {
+  __device__ static T correction(const Sums<T>& sums, const Inputs<T>& in, T of_n, T h_old, T d_before, T keep) {
     const GruUnit<T> unit(in.x[0] + sums.old[0], in.x[1] + sums.old[1], of_n, sums.old[2]);
-    const GruSlopes<T> s(unit, h_old);
+    const GruSlopes<T> s = kept(GruSlopes<T>(unit, h_old), keep);
     const T defect = unit.next(h_old) - in.y;
-    return std::fma(unit.z, d_before,
+    return std::fma(keep * unit.z, d_before,
                     std::fma(s.r, sums.of_d[0], std::fma(s.z, sums.of_d[1], std::fma(s.q, sums.of_d[2], defect))));
   }
 
-  __device__ Linearised(const Sums<T>& sums, const Inputs<T>& in, T of_n, T h_new, T delta)
+  __device__ Linearised(const Sums<T>& sums, const Inputs<T>& in, T of_n, T h_new, T delta, T keep)
       : Linearised(GruUnit<T>(in.x[0] + sums.now[0], in.x[1] + sums.now[1], of_n, sums.now[2]), h_new, delta,
-                   in.y + delta) {}
+                   in.y + delta, keep) {}
 
  private:
-  __device__ Linearised(const GruUnit<T>& unit, T h_new, T delta, T state)
-      : d(delta), y(state), r(unit.next(h_new) - state), z(unit.z), slopes(unit, h_new) {}
+  __device__ Linearised(const GruUnit<T>& unit, T h_new, T delta, T state, T keep)
+      : d(delta),
+        y(state),
+        r(unit.next(h_new) - state),
+        z(keep * unit.z),
+        slopes(kept(GruSlopes<T>(unit, h_new), keep)) {}
+
+  __device__ static GruSlopes<T> kept(GruSlopes<T> s, T keep) {
+    s.r *= keep;
+    s.z *= keep;
+    s.q *= keep;
+    return s;
+  }
 };
 
 // --- a thread per chunk -------------------------------------------------------------------------------------------------
@@ -175,8 +186,9 @@ struct SmallState {
         for (int g = 0; g < 3; ++g) sums.add(g, weights.w[g][i][k], h_old[k], d[k], h_new[k]);
       const T of_n = in[i].x[2] + weights.b[2][i];
       T delta = T(0);
-      if (call.from != nullptr) delta = ends ? last[i] : Linearised<T>::correction(sums, in[i], of_n, h_old[i], d[i]);
-      const Linearised<T> unit(sums, in[i], of_n, h_new[i], delta);
+      if (call.corrects)
+        delta = ends ? last[i] : Linearised<T>::correction(sums, in[i], of_n, h_old[i], d[i], call.keep);
+      const Linearised<T> unit(sums, in[i], of_n, h_new[i], delta, call.keep);
       maxima.add(unit.r, unit.y, call);
       to[i] = unit.y;
       y[i] = unit.y;
@@ -436,10 +448,11 @@ struct LaneState {
     for (int c = 0; c < kCols; ++c) {
       const T of_n = in[c].x[2] + bias[2][c];
       T delta = T(0);
-      if (call.from != nullptr)
-        delta = chunk.has_map && t + 1 == chunk.end ? last[c]
-                                                    : Linearised<T>::correction(sums[c], in[c], of_n, h_old[c], d[c]);
-      const Linearised<T> unit(sums[c], in[c], of_n, h_new[c], delta);
+      if (call.corrects)
+        delta = chunk.has_map && t + 1 == chunk.end
+                    ? last[c]
+                    : Linearised<T>::correction(sums[c], in[c], of_n, h_old[c], d[c], call.keep);
+      const Linearised<T> unit(sums[c], in[c], of_n, h_new[c], delta, call.keep);
       if (is_unit[c]) {
         maxima.add(unit.r, unit.y, call);
         call.to[(t * call.batch + chunk.sequence) * call.hidden + lanes.unit(c)] = unit.y;

@@ -13,7 +13,7 @@ template <class T>
 using NormBits = std::conditional_t<sizeof(T) == 4, unsigned, unsigned long long>;
 
 /// One pass over all steps: y <- y + d with d_t = J_t d_{t-1} + r_t at the old states, then r and J at the new ones, composed
-/// to one map d -> A d + v per chunk of time. Chunk c has the steps [c length, (c + 1) length) that there are.
+/// to one map d -> A d + v per chunk of time; with damping, a part of J in its place. Chunk c has the steps [c length, (c + 1) length) that there are.
 template <class T>
 struct NewtonWalk {
   std::int64_t steps, batch, hidden;
@@ -23,7 +23,7 @@ struct NewtonWalk {
   const T* b;       ///< (3 hidden)
   const T* b_hn;    ///< (hidden)
   const T* before;  ///< (batch, hidden): state before the first step
-  const T* from;    ///< (steps, batch, hidden): the old states; null: nothing to correct, the new ones are `before`
+  const T* from;    ///< (steps, batch, hidden): the old states; null: `before` at every step
   T* to;            ///< (steps, batch, hidden): the new states
   const T* deltas;  ///< (chunks - 1, batch, hidden): d at the end of each chunk but the last
   T* matrices;      ///< (chunks - 1, batch, hidden, hidden): A of each chunk but the last; 0 for the first, where d = 0
@@ -32,6 +32,8 @@ struct NewtonWalk {
       norms;  ///< (2, batch), zero before: largest |r| / (atol + rtol |y|), largest |r|; infinite if not finite
   const bool* active;  ///< (batch): sequences to walk over
   T atol, rtol;
+  bool corrects;  ///< false: the new states are the old ones
+  T keep;         ///< 1 - damping: factor of J
 };
 /// hidden <= 32. @throws DeviceError
 /// @{

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "solvent/autodiff/transforms.h"
+#include "solvent/core/error.h"
 #include "solvent/core/rng.h"
 #include "solvent/nn/gru.h"
 #include "solvent/ops/ops.h"
@@ -146,19 +147,20 @@ TEST_CASE("cuda newton: the same bits in any batch and at every run", "[cuda]") 
   }
 }
 
-/// Status, steps, limit and the best iterate of a solve that is cut short.
-void check_failure(const Problem& p, const Options& options, double tolerance) {
-  const Solution expected = solve(p, Deer{}, false, options), got = solve(p, Deer{}, true, options);
+/// Status, steps, limit and the best iterate of both paths, for solves that are cut short too. Ratios to the tolerance may
+/// differ where they consist of rounding.
+void check_same(const Problem& p, const Options& options, double tolerance, const Deer& method = {}) {
+  const Solution expected = solve(p, method, false, options), got = solve(p, method, true, options);
   REQUIRE(ran_fused(got));
   CHECK(got.status == expected.status);
   CHECK(got.max_steps == expected.max_steps);
   CHECK(got.stats.steps_per_item == expected.stats.steps_per_item);
   CHECK(got.stats.best_step == expected.stats.best_step);
-  CHECK(got.stats.residual == Approx(expected.stats.residual).epsilon(1e-4));
+  CHECK(got.stats.residual == Approx(expected.stats.residual).epsilon(1e-4).margin(1e-13));
   CHECK(largest_difference(got.value, expected.value) <= tolerance);
   REQUIRE(got.stats.history.size() == expected.stats.history.size());
   for (std::size_t k = 0; k < got.stats.history.size(); ++k)
-    CHECK(got.stats.history[k] == Approx(expected.stats.history[k]).epsilon(1e-3));
+    CHECK(got.stats.history[k] == Approx(expected.stats.history[k]).epsilon(1e-3).margin(1e-3));
 }
 
 TEST_CASE("cuda newton: too few steps end with the best iterate", "[cuda]") {
@@ -171,7 +173,7 @@ TEST_CASE("cuda newton: too few steps end with the best iterate", "[cuda]") {
     for (const int limit : {1, 2, 3}) {
       INFO("n " << n << " limit " << limit);
       options.termination.max_steps = limit;
-      check_failure(problem(n, 150, 2, float64), options, 1e-9);
+      check_same(problem(n, 150, 2, float64), options, 1e-9);
       CHECK(solve(problem(n, 150, 2, float64), Deer{}, true, options).status == Status::max_steps);
     }
 }
@@ -191,7 +193,7 @@ TEST_CASE("cuda newton: expanding cells, with the best iterate long ago", "[cuda
         const Problem p = problem(n, 60, 3, float64, scale);
         options.termination.max_steps = limit;
         options.termination.divergence_factor = scale > 6 ? 1e3 : 1e6;
-        check_failure(p, options, 1e-6);
+        check_same(p, options, 1e-6);
         const Solution got = solve(p, Deer{}, true, options);
         early_best = early_best || got.stats.best_step + 2 <= got.stats.steps;
         other_status = other_status || got.status == Status::diverged;
@@ -207,7 +209,7 @@ TEST_CASE("cuda newton: stalls are told from too few steps", "[cuda]") {
   options.termination.patience = 1;
   for (const std::int64_t n : {2, 6}) {
     const Problem p = problem(n, 60, 3, float64, 6.0);
-    check_failure(p, options, 1e-6);
+    check_same(p, options, 1e-6);
     CHECK(solve(p, Deer{}, true, options).status == Status::stalled);
   }
 }
@@ -239,21 +241,103 @@ TEST_CASE("cuda newton: what is not finite is reported, for its own sequence onl
   }
 }
 
+/// An iterate near nothing in particular.
+Tensor some_guess(const Problem& p, double scale) {
+  const Shape shape{p.xs.size(0), p.h0.size(0), p.h0.size(1)};
+  return to(normal(Key(8), shape, 0.0, scale, p.h0.dtype()), kGpu);
+}
+
+// Steps are cut off at 4, where residuals are well above rounding: then iterates are compared, not only their limit.
+TEST_CASE("cuda newton: damping and warm starts give the iterates of the generic path", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.on_failure = OnFailure::return_best;
+  options.termination.atol = 1e-11;
+  options.termination.rtol = 0;
+  options.termination.max_steps = 4;
+  for (const auto& [n, steps] : {std::pair{1, 700}, {2, 100}, {3, 40}, {4, 100}, {6, 150}, {16, 70}, {20, 70}})
+    for (const double damping : {0.0, 0.2, 0.7, 1.0})
+      for (const bool warm : {false, true}) {
+        INFO("n " << n << " damping " << damping << " warm " << warm);
+        const Problem p = problem(n, steps, 2, float64);
+        options.initial_guess = warm ? some_guess(p, 0.5) : Tensor();
+        check_same(p, options, 1e-9, Deer{.damping = damping});
+      }
+}
+
+TEST_CASE("cuda newton: damping and warm starts converge in as many steps as on the generic path", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  Options options;
+  options.termination.atol = 1e-8;
+  options.termination.rtol = 0;
+  for (const std::int64_t n : {2, 7})
+    for (const std::int64_t window : {0, 33}) {
+      INFO("n " << n << " window " << window);
+      const Problem p = problem(n, 130, 3, float64);
+      options.initial_guess = Tensor();
+      const Tensor exact = solve(p, Deer{}, true, options).value;
+      check_same(p, options, 1e-7, Deer{.damping = 0.3, .window = window});
+      CHECK(largest_difference(solve(p, Deer{.damping = 0.3, .window = window}, true, options).value, exact) < 1e-6);
+      options.initial_guess = some_guess(p, 0.2);
+      check_same(p, options, 1e-7, Deer{.window = window});
+      CHECK(largest_difference(solve(p, Deer{.window = window}, true, options).value, exact) < 1e-6);
+      // A small change of the weights: close to the old solution, and fewer steps than from h0.
+      Problem changed = p;
+      changed.theta[1] = p.theta[1] * 1.001;
+      options.initial_guess = exact;
+      check_same(changed, options, 1e-7, Deer{.window = window});
+      const int warm = solve(changed, Deer{.window = window}, true, options).stats.steps;
+      options.initial_guess = Tensor();
+      CHECK(warm < solve(changed, Deer{.window = window}, true, options).stats.steps);
+    }
+}
+
+TEST_CASE("cuda newton: the solution as a warm start is returned as it is, a guess that is not finite replaced",
+          "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t n : {1, 3, 9}) {
+    INFO("n " << n);
+    const Problem p = problem(n, 90, 2, float64);
+    Options options;
+    options.initial_guess = solve(p, Deer{}, true).value;
+    Solution got = solve(p, Deer{}, true, options);
+    CHECK(ran_fused(got));
+    CHECK(got.stats.steps == 0);
+    CHECK(largest_difference(got.value, options.initial_guess) == 0);
+    // Strided: the same numbers.
+    options.initial_guess = transpose(contiguous(transpose(options.initial_guess, 0, 1)), 0, 1);
+    CHECK(testing::same_bits(solve(p, Deer{}, true, options).value, got.value));
+
+    std::vector<double> values = got.value.to_vector<double>();
+    values[static_cast<std::size_t>(5 * 2 * n)] = std::nan("");  // sequence 0
+    options.initial_guess = from_vector(values, got.value.shape(), kGpu);
+    const Solution repaired = solve(p, Deer{}, true, options), expected = solve(p, Deer{}, false, options);
+    CHECK(ran_fused(repaired));
+    CHECK(repaired.ok());
+    CHECK(repaired.stats.replaced_guesses == 1);
+    CHECK(expected.stats.replaced_guesses == 1);
+    CHECK(repaired.stats.steps_per_item == expected.stats.steps_per_item);
+    CHECK(repaired.stats.steps_per_item[1] == 0);
+  }
+  const Problem p = problem(3, 20, 2, float64);
+  Options options;
+  options.initial_guess = to(some_guess(p, 0.1), cpu_device);
+  CHECK_THROWS_AS(solve(p, Deer{}, true, options), DeviceError);
+  CHECK_THROWS_WITH(solve(p, Deer{}, true, options),
+                    Catch::Contains("initial_guess") && Catch::Contains("to(x, device)"));
+}
+
 TEST_CASE("cuda newton: the kernel leaves to the generic path what it does not do", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const Problem p = problem(3, 40, 2, float64);
-  const Tensor exact = solve(p, Deer{}, true).value;
-  CHECK(!ran_fused(solve(p, Deer{.damping = 0.1}, true)));
   CHECK(!ran_fused(solve(p, Deer{.jacobian = JacobianKind::diagonal}, true)));
   CHECK(!ran_fused(solve(problem(33, 3, 1, float32), Deer{}, true)));
-  Options warm;
-  warm.initial_guess = exact;
-  const Solution again = solve(p, Deer{}, true, warm);
-  CHECK(again.stats.steps == 0);
-  CHECK(largest_difference(again.value, exact) == 0);
   Options step;
   step.termination.on = Criterion::step;
   CHECK(!ran_fused(solve(p, Deer{}, true, step)));
+  Options watched;
+  watched.each_step = [](const StepInfo&) {};
+  CHECK(!ran_fused(solve(p, Deer{}, true, watched)));
 }
 
 Tensors gradients(const Problem& p, Device device, Deer method, const Options& options) {
