@@ -41,13 +41,14 @@ std::string describe() {
       "compiler: {}\n"
       "flags: {}\n"
       "BLAS: {} [{}]\n"
+      "LAPACK: {}\n"
       "OpenMP: {}\n"
       "oneDNN: {}\n"
       "CUDA: {}\n"
       "vector targets: {}\n",
       SOLVENT_BUILD_VERSION, SOLVENT_BUILD_COMMIT, SOLVENT_BUILD_TYPE, SOLVENT_BUILD_COMPILER, SOLVENT_BUILD_FLAGS,
-      SOLVENT_BUILD_BLAS, detail::blas_description(), SOLVENT_BUILD_OPENMP, SOLVENT_BUILD_ONEDNN, SOLVENT_BUILD_CUDA,
-      vector_targets());
+      SOLVENT_BUILD_BLAS, detail::blas_description(), SOLVENT_BUILD_LAPACK, SOLVENT_BUILD_OPENMP, SOLVENT_BUILD_ONEDNN,
+      SOLVENT_BUILD_CUDA, vector_targets());
   const std::string switched_off = SOLVENT_BUILD_SWITCHED_OFF;
   if (!switched_off.empty()) text += fmt::format("switched off: {}\n", switched_off);
   return text;

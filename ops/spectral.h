@@ -29,7 +29,9 @@ struct SvdResult {
   Tensor vt;  ///< (..., k, n), orthonormal rows
 };
 /// Thin singular value decomposition a = u diag(s) vt of a (..., m, n). The component of largest magnitude of each
-/// column of u (for m < n: of each row of vt) is positive.
+/// column of u (for m < n: of each row of vt) is positive. Errors of singular values are of the order of eps times the
+/// largest. Up to k = 64, and in builds without LAPACK, they are relative to each value if a is a well-conditioned matrix
+/// with scaled columns.
 ///
 /// Singular values alone are differentiable where they are distinct and positive (tangents of `s` exist, one choice of
 /// several, at repeated or zero ones too). The vectors have a derivative only where all k of them are distinct and, for

@@ -74,6 +74,21 @@ else()
   list(APPEND SOLVENT_SWITCHED_OFF "BLAS: SOLVENT_BLAS=OFF, own matrix kernels are used")
 endif()
 
+# The LAPACK that belongs to the BLAS found above: in the same library (OpenBLAS) or beside it.
+set(SOLVENT_LAPACK_FOUND OFF)
+if(SOLVENT_BLAS_FOUND)
+  set(solvent_saved_bla_vendor "${BLA_VENDOR}")
+  set(BLA_VENDOR "${SOLVENT_BLAS_VENDOR}")
+  find_package(LAPACK QUIET)
+  set(BLA_VENDOR "${solvent_saved_bla_vendor}")
+  if(LAPACK_FOUND)
+    set(SOLVENT_LAPACK_FOUND ON)
+  else()
+    list(APPEND SOLVENT_SWITCHED_OFF
+         "LAPACK: not found, own eigenvalues and singular values of large matrices too; apt-get install liblapack-dev")
+  endif()
+endif()
+
 # Header and library by hand: the configuration that distributions ship stops the whole configuration when OpenCL's
 # development files, which a user of the CPU engine does not need, are missing.
 set(SOLVENT_ONEDNN_FOUND OFF)

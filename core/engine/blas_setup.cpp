@@ -4,6 +4,11 @@
 
 #include <atomic>
 #include <cstdio>
+#include <string_view>
+
+#if SOLVENT_WITH_OPENMP
+#include <omp.h>
+#endif
 
 #include "solvent/core/parallel.h"
 
@@ -21,6 +26,15 @@ char* openblas_get_config(void);
 #endif
 
 namespace solvent::detail {
+
+// All versions of OpenBLAS with OpenMP threads ask for the calling thread's setting first, and go on alone if it is 1.
+#if SOLVENT_WITH_OPENMP
+SerialBlas::SerialBlas() noexcept : previous_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SerialBlas::~SerialBlas() { omp_set_num_threads(previous_); }
+#else
+SerialBlas::SerialBlas() noexcept : previous_(1) {}
+SerialBlas::~SerialBlas() { static_cast<void>(previous_); }
+#endif
 
 #if SOLVENT_WITH_OPENBLAS
 
@@ -56,6 +70,12 @@ void prepare_blas() noexcept {
 #endif
 }
 
+bool blas_can_be_serial() noexcept {
+  const int threads = openblas_get_parallel();
+  if (threads != 0 && (threads != kOpenMpThreads || SOLVENT_WITH_OPENMP == 0)) return false;
+  return std::string_view(openblas_get_config()).find("USE64BITINT") == std::string_view::npos;
+}
+
 std::string blas_description() {
   std::string text = openblas_get_config();
   while (!text.empty() && text.back() == ' ') text.pop_back();
@@ -66,6 +86,8 @@ std::string blas_description() {
 
 void set_blas_threads(int) noexcept {}
 void prepare_blas() noexcept {}
+// Threads of an unknown library obey OpenMP, or their number has nothing to do with ours.
+bool blas_can_be_serial() noexcept { return SOLVENT_WITH_BLAS != 0; }
 std::string blas_description() { return SOLVENT_WITH_BLAS ? "threads not controlled" : "own kernels"; }
 
 #endif

@@ -1,5 +1,6 @@
 #pragma once
-/// Agreement between BLAS's threads and ours. Internal to core; the BLAS calls themselves are in core/engine/gemm.
+/// Agreement between BLAS's threads and ours. Internal; BLAS is called in core/engine/gemm, LAPACK in
+/// ops/cpu/spectral_lapack.
 
 #include <string>
 
@@ -14,6 +15,24 @@ SOLVENT_API void prepare_blas() noexcept;
 
 /// Passes the thread count on to a BLAS that can take it. Called by set_num_threads.
 void set_blas_threads(int n) noexcept;
+
+/// While it lives, BLAS and LAPACK calls of this thread stay on this thread, if `blas_can_be_serial()`. Changes nothing
+/// that other threads see: OpenMP keeps the number of threads of a region for each calling thread.
+class SOLVENT_API SerialBlas {
+ public:
+  SerialBlas() noexcept;
+  ~SerialBlas();
+  SerialBlas(const SerialBlas&) = delete;
+  SerialBlas& operator=(const SerialBlas&) = delete;
+
+ private:
+  int previous_;
+};
+
+/// Whether calls under `SerialBlas` give the same bits for any number of threads. False for an OpenBLAS with threads of
+/// its own, whose number is one setting for the whole process, for one with 64-bit integers, and without BLAS. Debian's
+/// alternatives decide at load time, so this is no fact of the build.
+SOLVENT_API bool blas_can_be_serial() noexcept;
 
 /// The BLAS that was loaded, for example "OpenBLAS 0.3.21 ... (OpenMP threads)"; "none" without one.
 std::string blas_description();

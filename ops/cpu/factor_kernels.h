@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "solvent/autodiff/op.h"
+#include "solvent/core/export.h"
 
 namespace solvent::cpu {
 
@@ -63,7 +64,7 @@ inline std::int64_t qr_work(std::int64_t m, std::int64_t n) noexcept {
 
 const FactorKernels<float>& factor_kernels(float) noexcept;
 const FactorKernels<double>& factor_kernels(double) noexcept;
-const SpectralKernels<float>& spectral_kernels(float) noexcept;
-const SpectralKernels<double>& spectral_kernels(double) noexcept;
+SOLVENT_API const SpectralKernels<float>& spectral_kernels(float) noexcept;
+SOLVENT_API const SpectralKernels<double>& spectral_kernels(double) noexcept;
 
 }  // namespace solvent::cpu

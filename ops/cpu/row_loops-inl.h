@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "hwy/highway.h"
 
@@ -143,13 +144,20 @@ HWY_INLINE void dots_of_pair(std::int64_t n, const T* x, const T* y, T* xx, T* y
 }
 
 /// H = I - tau v v^T with v_0 = 1 that maps x (stride ld) to (beta, 0, ...). x is overwritten by beta and v_1, ...
-/// The norm is taken of x / max|x|, which can neither overflow nor vanish.
+/// The norm is taken of x / max|x|, which can neither overflow nor vanish. So is everything if x is so small that its
+/// quotients would lose digits (what is left of a matrix of low rank after some steps): H must be orthogonal all the same.
 template <class T>
 T reflector(T* x, std::int64_t count, std::int64_t ld) {
   T largest = T(0);
   for (std::int64_t i = 1; i < count; ++i) largest = std::max(largest, std::abs(x[i * ld]));
   if (largest == T(0)) return T(0);
   largest = std::max(largest, std::abs(x[0]));
+  T scale = T(1);
+  if (largest < std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon()) {
+    scale = largest;
+    for (std::int64_t i = 0; i < count; ++i) x[i * ld] /= scale;
+    largest = T(1);
+  }
   T sum = T(0);
   for (std::int64_t i = 0; i < count; ++i) {
     const T scaled = x[i * ld] / largest;
@@ -159,7 +167,7 @@ T reflector(T* x, std::int64_t count, std::int64_t ld) {
   const T head = x[0] - beta;
   for (std::int64_t i = 1; i < count; ++i) x[i * ld] /= head;
   const T tau = -head / beta;
-  x[0] = beta;
+  x[0] = beta * scale;
   return tau;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -156,16 +157,19 @@ Row matrix_row(const std::string& name, std::int64_t batch, std::int64_t n) {
   return row;
 }
 
-bool add_sizes(const std::string& name, std::int64_t largest) {
+bool add_sizes(const std::string& name, std::initializer_list<std::int64_t> single) {
   for (const std::int64_t n : {4, 8, 16, 32, 64})
     add_row("factor/" + name + "/batch_" + std::to_string(n), [=] { return matrix_row(name, 65536 / (n * n), n); });
-  return add_row("factor/" + name + "/" + std::to_string(largest), [=] { return matrix_row(name, 1, largest); });
+  for (const std::int64_t n : single)
+    add_row("factor/" + name + "/" + std::to_string(n), [=] { return matrix_row(name, 1, n); });
+  return true;
 }
 
-const bool kRegistered[] = {add_sizes("cholesky", 512), add_sizes("slogdet", 512), add_sizes("inverse", 512),
-                            add_sizes("qr", 512),       add_sizes("eigh", 512),    add_sizes("svd", 512),
-                            add_sizes("expm", 512),     add_sizes("phi1", 512),    add_sizes("triangular_solve", 512),
-                            add_sizes("lstsq", 512)};
+const bool kRegistered[] = {
+    add_sizes("cholesky", {512, 1024}), add_sizes("slogdet", {512, 1024}), add_sizes("inverse", {512}),
+    add_sizes("qr", {512, 1024}),       add_sizes("eigh", {512, 1024}),    add_sizes("svd", {512, 1024}),
+    add_sizes("expm", {512}),           add_sizes("phi1", {512}),          add_sizes("triangular_solve", {512}),
+    add_sizes("lstsq", {512})};
 
 }  // namespace
 }  // namespace solvent::bench

@@ -6,8 +6,8 @@
 
 TEST_CASE("build_info: names version, compiler, flags, BLAS, OpenMP, CUDA and vector targets") {
   const std::string& text = solvent::build_info();
-  for (const char* key : {"solvent: ", "commit: ", "build type: ", "compiler: ", "flags: ", "BLAS: ", "OpenMP: ",
-                          "CUDA: ", "vector targets: "}) {
+  for (const char* key : {"solvent: ", "commit: ", "build type: ", "compiler: ", "flags: ", "BLAS: ", "LAPACK: ",
+                          "OpenMP: ", "CUDA: ", "vector targets: "}) {
     INFO(text);
     CHECK(text.find(key) != std::string::npos);
   }
