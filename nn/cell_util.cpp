@@ -57,24 +57,20 @@ RecurrentCell::JacobianFn after(const RecurrentCell::ProjectFn& project, const R
 
 }  // namespace
 
-RecurrentCell projected_cell(RecurrentCell::ProjectFn project, RecurrentCell::StepFn step_projected) {
+RecurrentCell projected_cell(ProjectedFunctions f) {
   RecurrentCell cell;
-  cell.step = [project, step_projected](const Tensor& h, const Tensor& x, const Tensors& theta) {
-    return step_projected(h, project(x, theta), theta);
+  cell.step = [project = f.project, step = f.step](const Tensor& h, const Tensor& x, const Tensors& theta) {
+    return step(h, project(x, theta), theta);
   };
-  cell.project = std::move(project);
-  cell.step_projected = std::move(step_projected);
+  cell.jacobian = after(f.project, f.jacobian);
+  cell.jacobian_diagonal = after(f.project, f.jacobian_diagonal);
+  cell.jacobian_blocks = after(f.project, f.jacobian_blocks);
+  cell.project = std::move(f.project);
+  cell.step_projected = std::move(f.step);
+  cell.jacobian_projected = std::move(f.jacobian);
+  cell.jacobian_diagonal_projected = std::move(f.jacobian_diagonal);
+  cell.jacobian_blocks_projected = std::move(f.jacobian_blocks);
   return cell;
-}
-
-void set_jacobians(RecurrentCell& cell, RecurrentCell::JacobianFn dense, RecurrentCell::JacobianFn diagonal,
-                   RecurrentCell::JacobianFn blocks) {
-  cell.jacobian = after(cell.project, dense);
-  cell.jacobian_diagonal = after(cell.project, diagonal);
-  cell.jacobian_blocks = after(cell.project, blocks);
-  cell.jacobian_projected = std::move(dense);
-  cell.jacobian_diagonal_projected = std::move(diagonal);
-  cell.jacobian_blocks_projected = std::move(blocks);
 }
 
 Tensor project_heads(const char* op, const Tensor& x, const Tensor& w_in, const Tensor& b) {

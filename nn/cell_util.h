@@ -2,6 +2,7 @@
 /// Checks and small functions shared by the recurrent cells. Internal to nn/.
 
 #include <string>
+#include <utility>
 
 #include "solvent/core/rng.h"
 #include "solvent/core/tensor.h"
@@ -27,11 +28,27 @@ Tensor scale_rows(const Tensor& v, const Tensor& w, Part part);
 /// k * k tensors (N, C), row by row -> (N, C, k, k).
 Tensor join_blocks(Tensors entries, std::int64_t k);
 
-/// A cell from its functions on projected inputs; `step` projects first.
-RecurrentCell projected_cell(RecurrentCell::ProjectFn project, RecurrentCell::StepFn step_projected);
-/// The same for its Jacobians; empty functions stay empty.
-void set_jacobians(RecurrentCell& cell, RecurrentCell::JacobianFn dense, RecurrentCell::JacobianFn diagonal,
-                   RecurrentCell::JacobianFn blocks);
+/// A cell's functions on projected inputs.
+struct ProjectedFunctions {
+  RecurrentCell::ProjectFn project;
+  RecurrentCell::StepFn step;
+  RecurrentCell::JacobianFn jacobian, jacobian_diagonal;
+  RecurrentCell::JacobianFn jacobian_blocks = {};  // empty functions stay empty
+};
+/// A cell of these functions, and those on inputs, which project first.
+RecurrentCell projected_cell(ProjectedFunctions functions);
+
+/// The same with the sizes and parameters of a module. Its state has output_size() channels.
+template <class Cell>
+RecurrentCell cell_of(const Cell& module, ProjectedFunctions functions) {
+  RecurrentCell cell = projected_cell(std::move(functions));
+  cell.state_size = module.state_size();
+  cell.input_size = module.input_size();
+  cell.output_size = module.output_size();
+  cell.components = module.state_size() / module.output_size();
+  cell.theta = module.theta();
+  return cell;
+}
 
 /// x (..., I), w_in (heads, 3p, I/heads), b (3, heads p) -> (..., 3 heads p): every head reads its own inputs, and the
 /// results are sorted by row of b. @throws ShapeError naming `op`

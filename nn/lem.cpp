@@ -111,20 +111,14 @@ LemCell::LemCell(std::int64_t inputs, std::int64_t n, Key key, LemOptions option
 }
 
 RecurrentCell LemCell::functions() const {
-  const double dt = dt_;
-  RecurrentCell cell = detail::projected_cell(
-      &LemCell::project,
-      [dt](const Tensor& s, const Tensor& xw, const Tensors& t) { return step_projected(s, xw, t, dt); });
-  detail::set_jacobians(
-      cell, [dt](const Tensor& s, const Tensor& xw, const Tensors& t) { return jacobian_projected(s, xw, t, dt); },
-      [dt](const Tensor& s, const Tensor& xw, const Tensors& t) { return jacobian_diagonal_projected(s, xw, t, dt); },
-      [dt](const Tensor& s, const Tensor& xw, const Tensors& t) { return jacobian_blocks_projected(s, xw, t, dt); });
-  cell.state_size = state_size();
-  cell.input_size = input_size();
-  cell.output_size = output_size();
-  cell.components = 2;
-  cell.theta = theta();
-  return cell;
+  const auto with_dt = [dt = dt_](auto function) {
+    return [function, dt](const Tensor& s, const Tensor& xw, const Tensors& t) { return function(s, xw, t, dt); };
+  };
+  return detail::cell_of(*this, {.project = &LemCell::project,
+                                 .step = with_dt(&LemCell::step_projected),
+                                 .jacobian = with_dt(&LemCell::jacobian_projected),
+                                 .jacobian_diagonal = with_dt(&LemCell::jacobian_diagonal_projected),
+                                 .jacobian_blocks = with_dt(&LemCell::jacobian_blocks_projected)});
 }
 
 Tensor LemCell::project(const Tensor& x, const Tensors& theta) {

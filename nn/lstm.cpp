@@ -108,15 +108,11 @@ LstmCell LstmCell::from_pytorch(const PyTorchLstm& p) {
 PyTorchLstm LstmCell::to_pytorch() const { return {w_ih, w_hh, b, zeros_like(b.value())}; }
 
 RecurrentCell LstmCell::functions() const {
-  RecurrentCell cell = detail::projected_cell(&LstmCell::project, &LstmCell::step_projected);
-  detail::set_jacobians(cell, &LstmCell::jacobian_projected, &LstmCell::jacobian_diagonal_projected,
-                        &LstmCell::jacobian_blocks_projected);
-  cell.state_size = state_size();
-  cell.input_size = input_size();
-  cell.output_size = output_size();
-  cell.components = 2;
-  cell.theta = theta();
-  return cell;
+  return detail::cell_of(*this, {.project = &LstmCell::project,
+                                 .step = &LstmCell::step_projected,
+                                 .jacobian = &LstmCell::jacobian_projected,
+                                 .jacobian_diagonal = &LstmCell::jacobian_diagonal_projected,
+                                 .jacobian_blocks = &LstmCell::jacobian_blocks_projected});
 }
 
 Tensor LstmCell::project(const Tensor& x, const Tensors& theta) {

@@ -56,13 +56,11 @@ ParaGruCell::ParaGruCell(std::int64_t inputs, std::int64_t n, Key key, ParaOptio
 }
 
 RecurrentCell ParaGruCell::functions() const {
-  RecurrentCell cell = detail::projected_cell(&ParaGruCell::project, &ParaGruCell::step_projected);
-  detail::set_jacobians(cell, &ParaGruCell::jacobian_projected, &ParaGruCell::jacobian_diagonal_projected, nullptr);
-  cell.state_size = state_size();
-  cell.input_size = input_size();
-  cell.output_size = output_size();
+  RecurrentCell cell = detail::cell_of(*this, {.project = &ParaGruCell::project,
+                                               .step = &ParaGruCell::step_projected,
+                                               .jacobian = &ParaGruCell::jacobian_projected,
+                                               .jacobian_diagonal = &ParaGruCell::jacobian_diagonal_projected});
   cell.channelwise = true;
-  cell.theta = theta();
   return cell;
 }
 

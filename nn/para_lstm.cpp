@@ -75,15 +75,12 @@ ParaLstmCell::ParaLstmCell(std::int64_t inputs, std::int64_t n, Key key, ParaOpt
 }
 
 RecurrentCell ParaLstmCell::functions() const {
-  RecurrentCell cell = detail::projected_cell(&ParaLstmCell::project, &ParaLstmCell::step_projected);
-  detail::set_jacobians(cell, &ParaLstmCell::jacobian_projected, &ParaLstmCell::jacobian_diagonal_projected,
-                        &ParaLstmCell::jacobian_blocks_projected);
-  cell.state_size = state_size();
-  cell.input_size = input_size();
-  cell.output_size = output_size();
-  cell.components = 2;
+  RecurrentCell cell = detail::cell_of(*this, {.project = &ParaLstmCell::project,
+                                               .step = &ParaLstmCell::step_projected,
+                                               .jacobian = &ParaLstmCell::jacobian_projected,
+                                               .jacobian_diagonal = &ParaLstmCell::jacobian_diagonal_projected,
+                                               .jacobian_blocks = &ParaLstmCell::jacobian_blocks_projected});
   cell.channelwise = true;
-  cell.theta = theta();
   return cell;
 }
 

@@ -13,32 +13,14 @@
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
+#include "solvent/tests/support/temp_folder.h"
 
 namespace solvent::nn {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::identical;
-
-/// A folder that is removed at the end.
-struct TempFolder {
-  fs::path path = fs::temp_directory_path() / ("solvent-checkpoint-store-" + std::to_string(::getpid()));
-  TempFolder() {
-    fs::remove_all(path);
-    fs::create_directories(path);
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  [[nodiscard]] std::string file(const std::string& name) const { return (path / name).string(); }
-  [[nodiscard]] std::vector<std::string> names() const {
-    std::vector<std::string> list;
-    for (const auto& entry : fs::directory_iterator(path)) list.push_back(entry.path().filename().string());
-    std::sort(list.begin(), list.end());
-    return list;
-  }
-};
+using testing::TempFolder;
 
 /// A model in training, with a solver's warm start that has no place in model or optimiser.
 struct Run {
@@ -66,10 +48,21 @@ struct Run {
     state.set("key", key);
     store.save(adam.steps(), parts(), state);
   }
+  void train_and_save(std::int64_t steps, CheckpointStore& store) {
+    train(steps);
+    save(store);
+  }
   std::optional<CheckpointStore::Loaded> load(CheckpointStore& store) {
     auto found = store.load(parts());
     if (found) key = found->state.key("key");
     return found;
+  }
+  /// Loads what must be there; returns the warnings.
+  std::vector<std::string> resume(CheckpointStore& store, std::int64_t step) {
+    const auto found = load(store);
+    REQUIRE(found.has_value());
+    CHECK(found->step == step);
+    return found->warnings;
   }
   [[nodiscard]] bool same_as(const Run& other) const {
     return identical(model.weight, other.model.weight) && identical(model.bias, other.model.bias) &&
@@ -133,14 +126,10 @@ TEST_CASE("checkpoint_store: an interrupted run goes on to the same bits, warm s
   {
     Run first(1);
     CHECK_FALSE(first.load(store).has_value());
-    first.train(4);
-    first.save(store);
+    first.train_and_save(4, store);
   }
   Run second(77);
-  const auto found = second.load(store);
-  REQUIRE(found.has_value());
-  CHECK(found->step == 4);
-  CHECK(found->warnings.empty());
+  CHECK(second.resume(store, 4).empty());
   second.train(5);
   CHECK(second.same_as(whole));
 }
@@ -149,10 +138,7 @@ TEST_CASE("checkpoint_store: keeps the newest ones and never overwrites a comple
   const TempFolder folder;
   CheckpointStore store(folder.file("c"), {.keep = 2});
   Run run(1);
-  for (int i = 0; i < 4; ++i) {
-    run.train(2);
-    run.save(store);
-  }
+  for (int i = 0; i < 4; ++i) run.train_and_save(2, store);
   CHECK(store.steps() == std::vector<std::int64_t>{8, 6});
   run.save(store);  // the same step again, as at the end of a run
   CHECK(store.steps() == std::vector<std::int64_t>{8, 8});
@@ -171,13 +157,11 @@ TEST_CASE("checkpoint_store: a damaged newest checkpoint is passed over with a m
   whole.train(9);
   for (const std::string damage : {"tensors", "cut", "manifest", "no tensors", "not json", "deep"}) {
     INFO(damage);
-    fs::remove_all(folder.path / "c");
+    fs::remove_all(folder.file("c"));
     CheckpointStore store(folder.file("c"));
     Run run(1);
-    run.train(3);
-    run.save(store);
-    run.train(3);
-    run.save(store);
+    run.train_and_save(3, store);
+    run.train_and_save(3, store);
     const std::string tensors = folder.file("c/step-00000006.safetensors");
     const std::string manifest = folder.file("c/step-00000006.json");
     if (damage == "tensors") flip_byte(tensors, read_file(tensors).size() - 3);
@@ -188,14 +172,11 @@ TEST_CASE("checkpoint_store: a damaged newest checkpoint is passed over with a m
     if (damage == "deep") write_file_atomically(manifest, std::string(100000, '[') + std::string(100000, ']'));
 
     Run resumed(50);
-    const auto found = resumed.load(store);
-    REQUIRE(found.has_value());
-    CHECK(found->step == 3);
-    REQUIRE(found->warnings.size() == 2);
-    CHECK_THAT(found->warnings[0], Catch::Contains("step 6 is damaged") && Catch::Contains("step-00000006"));
-    CHECK_THAT(found->warnings[1], Catch::Contains("going on from the checkpoint of step 3"));
-    resumed.train(1);
-    resumed.save(store);  // step 4, below the damaged 6, which disappears now
+    const std::vector<std::string> warnings = resumed.resume(store, 3);
+    REQUIRE(warnings.size() == 2);
+    CHECK_THAT(warnings[0], Catch::Contains("step 6 is damaged") && Catch::Contains("step-00000006"));
+    CHECK_THAT(warnings[1], Catch::Contains("going on from the checkpoint of step 3"));
+    resumed.train_and_save(1, store);  // step 4, below the damaged 6, which disappears now
     CHECK(store.steps() == std::vector<std::int64_t>{4, 3});
     resumed.train(5);
     CHECK(resumed.same_as(whole));
@@ -206,8 +187,7 @@ TEST_CASE("checkpoint_store: every flipped byte of a manifest is noticed or harm
   const TempFolder folder;
   CheckpointStore store(folder.file("c"));
   Run run(1);
-  run.train(2);
-  run.save(store);
+  run.train_and_save(2, store);
   const std::string path = folder.file("c/step-00000002.json");
   const std::string good = read_file(path);
   for (std::size_t i = 0; i < good.size(); ++i) {
@@ -231,10 +211,8 @@ TEST_CASE("checkpoint_store: when all are damaged, or the newest does not fit, n
   const TempFolder folder;
   CheckpointStore store(folder.file("c"));
   Run run(1);
-  run.train(1);
-  run.save(store);
-  run.train(1);
-  run.save(store);
+  run.train_and_save(1, store);
+  run.train_and_save(1, store);
   Linear wider(4, 2, Key(1));
   CHECK_ERROR(IoError, store.load({.modules = {{"model", &wider}}}), "does not fit", "nothing was loaded");
   for (const char* name : {"c/step-00000001.safetensors", "c/step-00000002.safetensors"})
@@ -249,19 +227,15 @@ TEST_CASE("checkpoint_store: what a killed process leaves behind is ignored, the
   const TempFolder folder;
   CheckpointStore store(folder.file("c"));
   Run run(1);
-  run.train(1);
-  run.save(store);
+  run.train_and_save(1, store);
   write_file_atomically(folder.file("c/step-00000002.safetensors"), "half");
   write_file_atomically(folder.file("c/step-00000002.json.tmp-123-0"), "half");
   write_file_atomically(folder.file("c/notes.txt"), "mine");
   Run other(2);
-  const auto found = other.load(store);
-  REQUIRE(found.has_value());
-  CHECK(found->step == 1);
-  REQUIRE(found->warnings.size() == 1);
-  CHECK_THAT(found->warnings[0], Catch::Contains("never completed"));
-  other.train(2);
-  other.save(store);
+  const std::vector<std::string> warnings = other.resume(store, 1);
+  REQUIRE(warnings.size() == 1);
+  CHECK_THAT(warnings[0], Catch::Contains("never completed"));
+  other.train_and_save(2, store);
   CHECK_FALSE(fs::exists(folder.file("c/step-00000002.safetensors")));
   CHECK_FALSE(fs::exists(folder.file("c/step-00000002.json.tmp-123-0")));
   CHECK(fs::exists(folder.file("c/notes.txt")));
@@ -271,8 +245,7 @@ TEST_CASE("checkpoint_store: a disk that fills up at any call leaves the previou
   const TempFolder folder;
   CheckpointStore store(folder.file("c"));
   Run before(1);
-  before.train(3);
-  before.save(store);
+  before.train_and_save(3, store);
   Run run(1);
   run.train(5);
   int failing = 0;
@@ -293,15 +266,13 @@ TEST_CASE("checkpoint_store: a disk that fills up at any call leaves the previou
     }
     if (saved) break;
     Run resumed(9);
-    const auto found = resumed.load(store);
-    REQUIRE(found.has_value());
-    REQUIRE(found->step == 3);
+    resumed.resume(store, 3);
     REQUIRE(resumed.same_as(before));
   }
   CHECK(failing >= 8);  // tensors: header length, header, data, flush, close, rename; the same for the JSON file
   CHECK(store.steps() == std::vector<std::int64_t>{5, 3});
   Run resumed(9);
-  REQUIRE(resumed.load(store).has_value());
+  resumed.resume(store, 5);
   CHECK(resumed.same_as(run));
 }
 
@@ -310,8 +281,7 @@ TEST_CASE("checkpoint_store: short and interrupted writes change nothing", "[nn]
   CheckpointStore plain(folder.file("plain"));
   CheckpointStore cut(folder.file("cut"));
   Run run(1);
-  run.train(2);
-  run.save(plain);
+  run.train_and_save(2, plain);
   {
     const solvent::detail::FileCalls before = solvent::detail::file_calls();
     solvent::detail::file_calls().write = [](int d, const void* p, std::size_t n) -> ssize_t {

@@ -7,26 +7,14 @@
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
 #include "solvent/tests/support/file_size_limit.h"
+#include "solvent/tests/support/temp_folder.h"
 
 namespace solvent::nn {
 namespace {
 
 using testing::FileSizeLimit;
 using testing::identical;
-
-/// A folder that is removed at the end.
-struct TempFolder {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "solvent-nn-checkpoint";
-  TempFolder() {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-  [[nodiscard]] std::string file(const char* name) const { return (path / name).string(); }
-};
+using testing::TempFolder;
 
 /// A model in training.
 struct Run {
@@ -108,7 +96,7 @@ TEST_CASE("checkpoint: a failed save leaves the previous file intact", "[nn]") {
   }();
   CHECK(refused);
   CHECK(read_file(path) == before);
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);  // no temporary file is left
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);  // no temporary file is left
   CHECK_THROWS_AS(save_checkpoint(folder.file("none/c.safetensors"), run.parts()), IoError);
 }
 

@@ -1,9 +1,6 @@
 #include "solvent/nn/state_import.h"
 
-#include <filesystem>
 #include <set>
-
-#include <unistd.h>
 
 #include "solvent/core/io/atomic_file.h"
 #include "solvent/core/io/npy.h"
@@ -11,6 +8,7 @@
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/nn/nn_support.h"
+#include "solvent/tests/support/temp_folder.h"
 #include "solvent/tests/support/zip_writer.h"
 
 namespace solvent::nn {
@@ -130,29 +128,27 @@ TEST_CASE("state_import: rules of every kind", "[nn]") {
 }
 
 TEST_CASE("state_import: files by their ending; dtypes are not changed silently", "[nn]") {
-  const auto folder = std::filesystem::temp_directory_path() / ("solvent-import-" + std::to_string(::getpid()));
-  std::filesystem::create_directories(folder);
+  const testing::TempFolder folder;
   Linear layer(3, 2, Key(1), {.bias = false});
-  save_npy((folder / "weight.npy").string(), ones({2, 3}));
-  CHECK(import_file(layer, (folder / "weight.npy").string()).ok());
+  save_npy(folder.file("weight.npy"), ones({2, 3}));
+  CHECK(import_file(layer, folder.file("weight.npy")).ok());
   CHECK(identical(layer.weight, ones({2, 3})));
-  save_npy((folder / "weight.npy").string(), ones({2, 3}, float64));
-  CHECK_ERROR(StateDictError, import_file(layer, (folder / "weight.npy").string()),
+  save_npy(folder.file("weight.npy"), ones({2, 3}, float64));
+  CHECK_ERROR(StateDictError, import_file(layer, folder.file("weight.npy")),
               "got float64(2, 3), expected float32(2, 3) (ImportOptions::cast converts)");
-  save_npy((folder / "weight.npy").string(), full({2, 3}, 4));
-  const std::string array = read_file((folder / "weight.npy").string());
-  write_file_atomically((folder / "model.npz").string(), tests::zip_bytes({{.name = "weight.npy", .content = array}}));
-  CHECK(import_file(layer, (folder / "model.npz").string()).ok());
+  save_npy(folder.file("weight.npy"), full({2, 3}, 4));
+  const std::string array = read_file(folder.file("weight.npy"));
+  write_file_atomically(folder.file("model.npz"), tests::zip_bytes({{.name = "weight.npy", .content = array}}));
+  CHECK(import_file(layer, folder.file("model.npz")).ok());
   CHECK(identical(layer.weight, full({2, 3}, 4)));
   // Checkpoints are often stored in bfloat16.
-  save_safetensors((folder / "half.safetensors").string(), {{"weight", full({2, 3}, 0.1, bfloat16)}});
-  CHECK_ERROR(StateDictError, import_file(layer, (folder / "half.safetensors").string()),
+  save_safetensors(folder.file("half.safetensors"), {{"weight", full({2, 3}, 0.1, bfloat16)}});
+  CHECK_ERROR(StateDictError, import_file(layer, folder.file("half.safetensors")),
               "got bfloat16(2, 3), expected float32(2, 3) (ImportOptions::cast converts)");
-  CHECK(import_file(layer, (folder / "half.safetensors").string(), {}, {.cast = true}).ok());
+  CHECK(import_file(layer, folder.file("half.safetensors"), {}, {.cast = true}).ok());
   CHECK(identical(layer.weight, full({2, 3}, 0.10009765625)));
   CHECK_ERROR(ValueError, read_state_dict("model.pt"), "model.pt", "safetensors.torch.save_file");
-  CHECK_ERROR(IoError, read_state_dict((folder / "none.safetensors").string()), "No such file");
-  std::filesystem::remove_all(folder);
+  CHECK_ERROR(IoError, read_state_dict(folder.file("none.safetensors")), "No such file");
 }
 
 }  // namespace
