@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
@@ -61,32 +63,59 @@ Row forward_row(const SequenceMethod& method, std::int64_t steps) {
   return row;
 }
 
-// Sum of squares of the states, differentiated with respect to inputs and parameters.
+using solvers::SequenceCell;
+
+ValueAndGrad gradients(const SequenceCell& cell, const Problem& p, const SequenceMethod& method) {
+  Tensors at = p.cell.theta;
+  at.push_back(p.xs);
+  const auto loss = [&](const Tensors& v) {
+    const Tensors theta(v.begin(), v.end() - 1);
+    return sum(square(solvers::solve_sequence(cell, p.h0, v.back(), theta, method, to_residual(1e-6)).value));
+  };
+  return value_and_grad(loss, at);
+}
+
+// Largest error of any gradient, relative to that gradient's largest entry (or 1), and of the value.
+double gradient_error(const ValueAndGrad& got, const ValueAndGrad& expected) {
+  double worst = std::abs(got.value.item() / expected.value.item() - 1);
+  for (std::size_t i = 0; i < got.grads.size(); ++i) {
+    const double size = std::max(1.0, max(abs(expected.grads[i])).item());
+    worst = std::max(worst, largest_difference(got.grads[i], expected.grads[i]) / size);
+  }
+  return worst;
+}
+
+// Sum of squares of the states, differentiated with respect to inputs and parameters. Parallel methods must take the fused
+// adjoint, exactly once per call; the same with Jacobians in memory, and the solve alone, take turns with it.
 Row gradient_row(const SequenceMethod& method, std::int64_t steps) {
   const Problem p = make_problem(steps, 1, 1);
-  auto gradients = [=](const SequenceMethod& m) {
-    Tensors at = p.cell.theta;
-    at.push_back(p.xs);
-    const solvers::SequenceCell cell = solvers::sequence_cell(p.cell);
-    const auto loss = [=](const Tensors& v) {
-      const Tensors theta(v.begin(), v.end() - 1);
-      return sum(square(solvers::solve_sequence(cell, p.h0, v.back(), theta, m, to_residual(1e-6)).value));
-    };
-    return value_and_grad(loss, at);
+  const bool parallel = !std::holds_alternative<solvers::Sequential>(method);
+  const auto calls = std::make_shared<int>(0);
+  const SequenceCell plain = solvers::sequence_cell(p.cell);
+  SequenceCell cell = plain, in_memory = plain;
+  in_memory.fused_adjoint = nullptr;
+  cell.fused_adjoint = [calls, inner = plain.fused_adjoint](const Tensor& hs, const Tensor& h0, const Tensor& xs,
+                                                            const Tensors& theta, const Tensor& g) {
+    Tensor l = inner(hs, h0, xs, theta, g);
+    *calls += l.defined() ? 1 : 0;
+    return l;
   };
+  const auto solve = [=] { return solvers::solve_sequence(p.cell, p.h0, p.xs, method, to_residual(1e-6)); };
   Row row;
-  row.run = [=] { keep(gradients(method).grads[0]); };
+  row.run = [=] { keep(gradients(cell, p, method).grads[0]); };
   row.error = [=] {
-    const ValueAndGrad got = gradients(method), expected = gradients(solvers::Sequential{});
-    double worst = 0;
-    for (std::size_t i = 0; i < got.grads.size(); ++i) {
-      const double size = std::max(1.0, max(abs(expected.grads[i])).item());
-      worst = std::max(worst, largest_difference(got.grads[i], expected.grads[i]) / size);
-    }
-    return std::max(worst, std::abs(got.value.item() / expected.value.item() - 1));
+    *calls = 0;
+    const ValueAndGrad got = gradients(cell, p, method);
+    if (*calls != (parallel ? 1 : 0)) return std::numeric_limits<double>::infinity();
+    return gradient_error(got, gradients(plain, p, solvers::Sequential{.fused = true}));
   };
   row.tolerance = 1e-3;  // float32 sums over all steps in different orders
-  row.note = "value and gradients of inputs and parameters";
+  row.note = "value and gradients of inputs and parameters, against backpropagation step by step";
+  if (parallel) {
+    row.extra = {{"x:steps", solve().stats.steps}};
+    row.peers = {{.name = "Jacobians in memory", .run = [=] { keep(gradients(in_memory, p, method).grads[0]); }},
+                 {.name = "the solve alone", .run = [=] { keep(solve().value); }}};
+  }
   return row;
 }
 
