@@ -4,6 +4,16 @@
 /// Every operation on a GPU runs on the current stream of the calling thread, in order; the host goes on at once and waits
 /// only where it reads values (`item`, `to_vector`, `to(x, cpu_device)`). Tensors may be used on another stream after the
 /// first one has been synchronised, or after an event of the first one has been waited for.
+///
+/// Indices and labels out of range do not stop the host either. Operations take memory-safe values in their place (their
+/// docstrings say which), go on, and the ValueError of the CPU is thrown, once, by the next call of the same thread
+///   - that waits for a GPU (`item`, `to_vector`, `to(x, cpu_device)`, `synchronize`, Stream::synchronize, Event::synchronize),
+///     if the work it waited for includes the check or the GPU has done that work meanwhile; or
+///   - that checks indices on a GPU or replays a graph, if the GPU has done the work meanwhile.
+/// So no value that depends on a bad index reaches the host without an error. Of several failures known by then the first one
+/// is thrown, with the number of the others. What a thread has not looked at when it ends is thrown in the next thread that
+/// makes such a call; what is left when the program ends is printed to stderr, without changing the exit code. With
+/// SOLVENT_CUDA_DEBUG=1 in the environment the call itself waits and throws. Factorisations and linear systems wait for their checks.
 
 #include <cstddef>
 #include <functional>
@@ -101,9 +111,8 @@ class SOLVENT_API Event {
 /// depend on anything but its inputs (parameters that change are inputs).
 ///
 /// Checks of values (indices and labels out of range, singular matrices) belong to the recorded work: a replay that fails
-/// runs to its end, without the host waiting, and then the ValueError that the operation throws outside of graphs is thrown by
-/// the next call of the same thread that waits for the device (`item`, `to_vector`, `to(x, cpu_device)`, `synchronize`) or
-/// replays a graph. The results of the failed replay are wrong. Of several failures the first one is thrown.
+/// runs to its end, without the host waiting, and then the ValueError that the operation throws outside of graphs is thrown
+/// where those of indices are (see above). The results of the failed replay are wrong. A graph keeps its first failure.
 ///
 ///     Graph step = graph([&](const Tensors& in) { return Tensors{loss(in[0], in[1])}; }, {x, y});
 ///     Tensors out = step({x2, y2});      // copies the inputs, replays, returns copies of the results

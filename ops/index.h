@@ -1,5 +1,7 @@
 #pragma once
 /// Gathering and scattering with int64 indices. Negative indices are errors. Results are deterministic.
+///
+/// On a GPU the error of an index out of range comes later: see core/stream.h. Index 0 stands in for such an index until then.
 
 #include "solvent/autodiff/basis.h"
 

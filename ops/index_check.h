@@ -14,8 +14,8 @@ Tensor checked_on_gpu(const Tensor& index, std::int64_t size, bool make_safe,
                       std::function<void(std::int64_t value, std::int64_t position)> raise);
 
 /// Calls `raise(value, position)`, which throws ValueError, for the first element of `index` (int64, plain) outside of
-/// [0, size); positions count row-major. The host waits for a GPU, unless a graph is being recorded: then the replays
-/// check (core/stream.h), and the result is a copy of the index with 0 in place of such elements. Otherwise it is `index`.
+/// [0, size); positions count row-major. For a GPU that happens later, at the thread's next call that waits for it
+/// (core/stream.h), and the result is a copy of the index with 0 in place of such elements; on the CPU it is `index`.
 template <class Raise>
 Tensor checked_index(const Tensor& index, std::int64_t size, const Raise& raise) {
 #if SOLVENT_WITH_CUDA

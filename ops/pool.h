@@ -32,7 +32,7 @@ SOLVENT_API ValueAndIndex max_pool2d_with_index(Tensor x, const MaxPoolOptions& 
 SOLVENT_API Tensor max_pool2d(Tensor x, const MaxPoolOptions& options = {});
 /// Zeros of shape (..., size) with x (..., h, w) added at `index` (same shape, positions in the map as max_pool2d_with_index
 /// gives them): the adjoint of selecting these positions. Overlapping windows that chose one position add up.
-/// @throws ShapeError, DtypeError; ValueError for an index outside the map
+/// @throws ShapeError, DtypeError; ValueError for an index outside the map, on a GPU later (core/stream.h)
 SOLVENT_API Tensor max_unpool2d(Tensor x, Tensor index, Size2d size);
 /// Mean of each window of x (..., H, W). @throws as max_pool2d_with_index
 SOLVENT_API Tensor avg_pool2d(Tensor x, const AvgPoolOptions& options = {});

@@ -71,11 +71,11 @@ bool is_recording(CUstream_st* stream) {
 // --- checks ---------------------------------------------------------------------------------------------------------------
 
 // What a recorded graph keeps besides its kernels: the report of its checks (checks.h) on the device, and where replays copy
-// it; tables that the graph reads. Shared by the graph and the threads that replayed it.
-class Checks {
+// it; tables that the graph reads. Shared by the graph and the threads that replayed it and have not looked since.
+class Checks final : public Finding {
  public:
   explicit Checks(Device device) : device_(device) {}
-  ~Checks() {
+  ~Checks() override {
     if (copied_ != nullptr) {  // the last replay has ended then
       (void)cudaEventSynchronize(copied_);
       (void)cudaEventDestroy(copied_);
@@ -132,14 +132,15 @@ class Checks {
     return !raise_.empty();
   }
 
-  [[nodiscard]] bool is_copied() const {
+  [[nodiscard]] bool is_there() const override {
     const int state = cudaEventQuery(copied_);
     if (state != cudaSuccess) (void)cudaGetLastError();  // not ready, or an error that the next call reports as well
     return state == cudaSuccess;
   }
+  void wait() const noexcept override { (void)cudaEventSynchronize(copied_); }
 
   // The report is that of the first failure; replays that came after it are not told apart.
-  void throw_failure() {
+  void throw_failure() override {
     std::int64_t found[3];
     {
       const std::lock_guard lock(mutex_);
@@ -187,9 +188,6 @@ namespace {
 
 thread_local Checks* t_recording = nullptr;
 
-// Of graphs that this thread replayed and has not looked at since, oldest first.
-thread_local std::vector<std::shared_ptr<Checks>> t_replayed;
-
 Checks& checks_of_recording() {
   if (t_recording == nullptr)
     throw DeviceError(
@@ -199,22 +197,10 @@ Checks& checks_of_recording() {
 
 }  // namespace
 
-Report recorded_check(Device, Raise raise) { return checks_of_recording().add(std::move(raise)); }
+Report recorded_check(Raise raise) { return checks_of_recording().add(std::move(raise)); }
 
 const void* keep_constant(const void* host, std::size_t bytes, Device) {
   return checks_of_recording().keep(host, bytes);
-}
-
-void throw_found() {
-  for (std::size_t i = 0; i < t_replayed.size();) {
-    if (!t_replayed[i]->is_copied()) {
-      ++i;
-      continue;
-    }
-    const std::shared_ptr<Checks> checks = std::move(t_replayed[i]);
-    t_replayed.erase(t_replayed.begin() + static_cast<std::ptrdiff_t>(i));
-    checks->throw_failure();
-  }
 }
 
 // --- graphs -----------------------------------------------------------------------------------------------------------------
@@ -228,9 +214,7 @@ void RecordedGraph::replay(Device device) const {
   throw_found();
   if (checks_) checks_->before_replay(stream);
   check(cudaGraphLaunch(executable_, stream), "replay a graph");
-  if (checks_ && checks_->after_replay(stream) &&
-      std::find(t_replayed.begin(), t_replayed.end(), checks_) == t_replayed.end())
-    t_replayed.push_back(checks_);
+  if (checks_ && checks_->after_replay(stream)) look_later(checks_);
 }
 
 namespace {

@@ -2,6 +2,8 @@
 
 #include "solvent/core/cuda/runtime.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -17,6 +19,8 @@
 
 namespace solvent::cuda {
 namespace {
+
+constexpr int kMostDevices = 64;  // more are not used
 
 // The result of asking the driver once: a machine does not gain GPUs while a process runs.
 struct Devices {
@@ -35,6 +39,7 @@ struct Devices {
     } else if (count == 0) {
       reason = "the driver reports no device";
     }
+    count = std::min(count, kMostDevices);
     multiprocessors.resize(static_cast<std::size_t>(count));
     streams.resize(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i)
@@ -48,8 +53,9 @@ Devices& devices() {
   return *instance;
 }
 
-// Streams that StreamGuard made current on this thread, by device.
-thread_local std::vector<cudaStream_t> t_streams;
+// Streams that StreamGuard made current on this thread, by device. Never destroyed: static tensors may die after a thread's
+// objects.
+thread_local constinit std::array<cudaStream_t, kMostDevices> t_streams{};
 
 }  // namespace
 
@@ -83,7 +89,6 @@ CUstream_st* default_stream(Device device) {
 CUstream_st* current_stream(Device device) {
   use(device);
   const auto i = static_cast<std::size_t>(device.index);
-  if (i >= t_streams.size()) t_streams.resize(i + 1);
   if (t_streams[i] == nullptr) t_streams[i] = default_stream(device);
   return t_streams[i];
 }
@@ -153,6 +158,7 @@ void copy_between(void* to, Device to_device, const void* from, Device from_devi
   if (error == cudaSuccess) error = cudaStreamSynchronize(target);
   (void)cudaEventDestroy(ready);
   check(error, "copy between devices");
+  throw_found();
 }
 
 void set_bytes(void* to, int value, std::size_t bytes, Device device) {

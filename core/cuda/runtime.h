@@ -35,7 +35,8 @@ SOLVENT_API bool is_recording(CUstream_st* stream);
 /// Number of streaming multiprocessors.
 SOLVENT_API int multiprocessors(Device device);
 
-/// Copies of `bytes` bytes, in stream order. The host's buffer may be reused after copy_to_device; copy_to_host waits.
+/// Copies of `bytes` bytes, in stream order. The host's buffer may be reused after copy_to_device; copy_to_host waits, and so
+/// does copy_between: they and synchronize throw what checks have found (checks.h).
 /// copy_constant_to_device is for tables that depend on shapes and attributes only: a graph that is being recorded keeps them,
 /// where copy_to_device throws DeviceError, because a replay should not get the values of the recording.
 /// @{
@@ -48,7 +49,7 @@ SOLVENT_API void copy_between(void* to, Device to_device, const void* from, Devi
 /// Sets bytes, in stream order.
 SOLVENT_API void set_bytes(void* to, int value, std::size_t bytes, Device device);
 
-/// Waits for all work of the current stream.
+/// Waits for all work of the current stream. @throws ValueError for what checks have found
 SOLVENT_API void synchronize(Device device);
 
 /// True if launches are followed by a synchronisation and errors name the kernel (environment SOLVENT_CUDA_DEBUG=1).

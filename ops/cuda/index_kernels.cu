@@ -44,7 +44,7 @@ __global__ void check_copy_kernel(const Int* index, StridedIndex<1> where, std::
   }
 }
 
-// What the kernels above found becomes the recording's report, unless there is one. One thread.
+// What the kernels above found becomes the report, unless there is one. One thread.
 __global__ void report_kernel(const Int* index, StridedIndex<1> where, const unsigned long long* first, Int number,
                               Int* report) {
   const auto position = static_cast<Int>(*first);
@@ -164,15 +164,6 @@ struct Distinct {
 
   explicit Distinct(const Tensor& index) : Distinct(index, distinct_shape(index)) {}
 
-  [[nodiscard]] std::int64_t offset(const Tensor& index, std::int64_t walk) const {
-    std::int64_t offset = 0;
-    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-      offset += walk % shape[axis] * index.strides()[axis];
-      walk /= shape[axis];
-    }
-    return offset;
-  }
-
  private:
   Distinct(const Tensor& index, const Shape& distinct)
       : shape(distinct), n(distinct.product()), where(located(distinct, index.strides())) {}
@@ -188,42 +179,8 @@ struct Distinct {
   }
 };
 
-void check_now(const Tensor& index, const Distinct& distinct, std::int64_t size, Tensor& flag, const Raise& raise) {
-  const Device device = index.device();
-  const Int* const p = engine::ptr<Int>(index);
-  launch(over_elements("check of indices", distinct.n, device), check_kernel, p, distinct.where, distinct.n,
-         static_cast<std::uint64_t>(size), reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag)));
-  Int first = -1;
-  copy_to_host(&first, engine::ptr<Int>(flag), sizeof(first), device);
-  if (first == -1) return;
-  Int value = 0;
-  copy_to_host(&value, p + distinct.offset(index, first), sizeof(value), device);
-  raise(value, cpu::position_in_whole(distinct.shape, index.shape(), first));
-}
-
-// A dense copy of the distinct elements in the shape of the index.
-Tensor check_later(const Tensor& index, const Distinct& distinct, std::int64_t size, bool make_safe, Tensor& flag,
-                   Raise raise) {
-  const Device device = index.device();
-  const Int* const p = engine::ptr<Int>(index);
-  auto* const word = reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag));
-  Tensor safe;
-  if (make_safe) {
-    safe = engine::empty(distinct.shape, DType::int64, device);
-    launch(over_elements("check of indices", distinct.n, device), check_copy_kernel, p, distinct.where, distinct.n,
-           static_cast<std::uint64_t>(size), word, engine::mutable_ptr<Int>(safe));
-  } else {
-    launch(over_elements("check of indices", distinct.n, device), check_kernel, p, distinct.where, distinct.n,
-           static_cast<std::uint64_t>(size), word);
-  }
-  const Report report = recorded_check(device, [raise = std::move(raise), walked = distinct.shape,
-                                                whole = index.shape()](std::int64_t value, std::int64_t walk) {
-    raise(value, cpu::position_in_whole(walked, whole, walk));
-  });
-  Launch once = over_elements("check of indices", 1, device);
-  once.block = dim3(1);
-  launch(once, report_kernel, p, distinct.where, word, report.number, report.first);
-  if (!make_safe) return index;
+// The checked elements as a tensor of the index's shape.
+Tensor in_place_of(const Tensor& index, const Tensor& safe) {
   Strides strides = safe.strides();
   for (int axis = 0; axis < strides.rank(); ++axis)
     if (index.strides()[axis] == 0) strides[axis] = 0;
@@ -234,14 +191,35 @@ Tensor check_later(const Tensor& index, const Distinct& distinct, std::int64_t s
 
 Tensor check_index(const Tensor& index, std::int64_t size, bool make_safe, Raise raise) {
   if (index.numel() == 0) return index;
-  const Distinct distinct(index);
   const Device device = index.device();
+  const Int* const p = engine::ptr<Int>(index);
+  if (size == 0) {  // nothing can stand in for an index, so no kernel may run
+    Int value = 0;
+    copy_to_host(&value, p, sizeof(value), device);
+    raise(value, 0);
+  }
+  const Distinct distinct(index);
+  const auto bound = static_cast<std::uint64_t>(size);
   Tensor flag = engine::empty({1}, DType::int64, device);
-  set_bytes(engine::mutable_ptr<Int>(flag), 0xff, sizeof(Int), device);
-  if (is_recording(current_stream(device)))
-    return check_later(index, distinct, size, make_safe, flag, std::move(raise));
-  check_now(index, distinct, size, flag, raise);
-  return index;
+  auto* const first = reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag));
+  Tensor safe = make_safe ? engine::empty(distinct.shape, DType::int64, device) : Tensor();
+  const auto launch_check = [&](const Report& report) {
+    set_bytes(first, 0xff, sizeof(Int), device);
+    Launch where = over_elements("check of indices", distinct.n, device);
+    if (make_safe) {
+      launch(where, check_copy_kernel, p, distinct.where, distinct.n, bound, first, engine::mutable_ptr<Int>(safe));
+    } else {
+      launch(where, check_kernel, p, distinct.where, distinct.n, bound, first);
+    }
+    where.grid = where.block = dim3(1);
+    launch(where, report_kernel, p, distinct.where, first, report.number, report.first);
+  };
+  const auto raise_whole = [raise = std::move(raise), walked = distinct.shape, whole = index.shape()](
+                               std::int64_t value, std::int64_t walk) {
+    raise(value, cpu::position_in_whole(walked, whole, walk));
+  };
+  add_check(device, raise_whole, launch_check);
+  return make_safe ? in_place_of(index, safe) : index;
 }
 
 }  // namespace solvent::cuda

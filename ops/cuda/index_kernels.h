@@ -15,9 +15,9 @@ Tensor scatter_add(const Tensor& x, const Tensor& index, int axis, std::int64_t 
 
 Tensor one_hot(const Tensor& index, std::int64_t classes, DType dtype);
 
-/// `raise` for the first index outside of [0, size): the host waits for one word. While a graph is recorded its replays do
-/// (core/cuda/checks.h); then, with `make_safe`, the result is a copy with 0 in place of such indices, for kernels that would
-/// read beyond their operands. Otherwise the result is `index`.
+/// Checks that all indices are in [0, size): `raise` is called for the first that is not, later, when the host gets to know
+/// (core/cuda/checks.h). With `make_safe` the result is a copy with 0 in place of such indices, for kernels that would read
+/// beyond their operands; otherwise it is `index`. The host waits where size is 0.
 Tensor check_index(const Tensor& index, std::int64_t size, bool make_safe, Raise raise);
 
 }  // namespace solvent::cuda

@@ -166,10 +166,11 @@ void check_states(const Tensor& state, std::int64_t count, std::int64_t stride, 
   const Device device = state.device();
   const Tensor found = first_failure(state, count, stride);
   if (is_recording(current_stream(device))) {
-    const Report report = recorded_check(device, std::move(raise));
-    Launch once = over_elements("check of matrices", 1, device);
-    once.block = dim3(1);
-    launch(once, report_failure_kernel, engine::ptr<std::int64_t>(found), report.number, report.first);
+    add_check(device, std::move(raise), [&](const Report& report) {
+      Launch once = over_elements("check of matrices", 1, device);
+      once.block = dim3(1);
+      launch(once, report_failure_kernel, engine::ptr<std::int64_t>(found), report.number, report.first);
+    });
     return;
   }
   std::int64_t on_host[2];

@@ -20,11 +20,12 @@ const Key kKey(4711);
 Tensor on_gpu(const Tensor& t) { return to(t, kGpu); }
 Tensor labels(std::initializer_list<double> values) { return tensor(values, {int64, kGpu}); }
 
-// The message of the ValueError that f throws.
+// The message of the ValueError that f throws, or that waiting for its work does.
 template <class F>
 std::string message(const F& f) {
   try {
     (void)f();
+    synchronize(kGpu);
   } catch (const ValueError& e) {
     return e.what();
   }
@@ -71,7 +72,7 @@ TEST_CASE("cuda: a replayed graph reports indices out of range", "[cuda][streams
       },
       {labels({0, 1, 2, 3})});
   CHECK(same_bits(look_up({labels({4, 4, 0, 1})})[0], embedding(table, labels({4, 4, 0, 1}))));
-  const std::string expected = message([&] { return embedding(table, labels({0, 4, 5, -1})); });
+  const std::string expected = message([&] { return embedding(to(table, cpu_device), tensor({0, 4, 5, -1}, int64)); });
   CHECK(expected.find("[embedding] got index 5 at position 2") == 0);
   const auto replayed = [&](const Tensor& index) {
     return message([&] {
@@ -129,7 +130,8 @@ TEST_CASE("cuda: recorded checks of shared and strided indices", "[cuda][streams
                    in[2]};
   };
   for (const double position : {73.0, 72.0}) {
-    const std::string same = message([&] { return f(with(position, 50)); });
+    std::string same = message([&] { return f(with(position, 50)); });
+    same = same.substr(0, same.find(" A GPU found this"));
     CHECK(same.find("got index 50 at position") != std::string::npos);
     CHECK(message([&] {
             (void)recorded(with(position, 50));
@@ -147,7 +149,7 @@ TEST_CASE("cuda: labels and pooled positions are checked as on the CPU", "[cuda]
   const Tensor bad = where(less(at, full({}, 260, {int64, cpu_device})), good, full({}, 6, {int64, cpu_device}));
   const std::string expected = message([&] { return cross_entropy(logits, bad); });
   CHECK(expected.find("[cross_entropy] got label 6 at position 260") == 0);
-  CHECK(message([&] { return cross_entropy(on_gpu(logits), on_gpu(bad)); }) == expected);
+  CHECK(message([&] { return cross_entropy(on_gpu(logits), on_gpu(bad)); }).find(expected) == 0);
   Graph loss =
       graph([](const Tensors& in) { return Tensors{cross_entropy(in[0], in[1])}; }, {on_gpu(logits), on_gpu(good)});
   CHECK(loss({on_gpu(logits), on_gpu(good)})[0].item() == cross_entropy(on_gpu(logits), on_gpu(good)).item());
@@ -158,7 +160,7 @@ TEST_CASE("cuda: labels and pooled positions are checked as on the CPU", "[cuda]
   const Tensor beyond = add(index, full({}, 3, {int64, cpu_device}));
   const std::string unpool = message([&] { return max_unpool2d(value, beyond, {8, 8}); });
   CHECK(unpool.find("[max_unpool2d] got index") == 0);
-  CHECK(message([&] { return max_unpool2d(on_gpu(value), on_gpu(beyond), {8, 8}); }) == unpool);
+  CHECK(message([&] { return max_unpool2d(on_gpu(value), on_gpu(beyond), {8, 8}); }).find(unpool) == 0);
   Graph put = graph(
       [](const Tensors& in) {
         return Tensors{max_unpool2d(in[0], in[1], {8, 8})};

@@ -130,7 +130,16 @@ struct Scheduler {
   }
 };
 
-thread_local Scheduler t_scheduler;
+// Work may be left to do when the thread's objects have been destroyed: then there is another one.
+Scheduler& scheduler() {
+  thread_local Scheduler* instance = nullptr;
+  thread_local const struct Owner {
+    ~Owner() { delete std::exchange(instance, nullptr); }
+  } owner;
+  (void)owner;
+  if (instance == nullptr) instance = new Scheduler;
+  return *instance;
+}
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "CUDA emulator: %s (block %u,%u,%u of %u,%u,%u; %u,%u,%u threads)\n", what, blockIdx.x,
@@ -165,7 +174,7 @@ void switch_to_main(Scheduler& s, Fiber& f) {
 
 // A fiber's whole life: one thread of every block it is given.
 void fiber_main() {
-  Scheduler& s = t_scheduler;
+  Scheduler& s = scheduler();
 #if SOLVENT_EMULATOR_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &s.main_stack, &s.main_stack_bytes);
 #endif
@@ -267,7 +276,7 @@ void run_block(Scheduler& s, dim3 block) {
 }  // namespace
 
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, bool has_barriers, const std::function<void()>& thread) {
-  Scheduler& s = t_scheduler;
+  Scheduler& s = scheduler();
   if (s.current != nullptr) fail("a kernel launches a kernel");
   const unsigned count = block.x * block.y * block.z;
   if (count == 0 || count > 1024) fail("a block has 1 to 1024 threads");
@@ -294,17 +303,17 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, bool has_barriers, con
       }
 }
 
-void* dynamic_shared() { return t_scheduler.shared.data(); }
+void* dynamic_shared() { return scheduler().shared.data(); }
 
 void block_barrier() {
-  Scheduler& s = t_scheduler;
+  Scheduler& s = scheduler();
   if (s.current == nullptr) fail("a barrier in a kernel that was launched as one without barriers");
   s.current->state = State::at_block_barrier;
   switch_to_main(s, *s.current);
 }
 
 void exchange(unsigned mask, const void* value, std::size_t bytes, int source, void* result) {
-  Scheduler& s = t_scheduler;
+  Scheduler& s = scheduler();
   if (s.current == nullptr) fail("a warp function in a kernel that was launched as one without barriers");
   Fiber& f = *s.current;
   if (bytes > sizeof(f.published)) fail("a warp function exchanges more than 16 bytes");
