@@ -56,9 +56,10 @@ class Trainer {
                                                            .seed = static_cast<std::uint64_t>(s.seed),
                                                            .drop_last = true,
                                                            .augmentation = {.flip = true, .crop_padding = padding(s)},
-                                                           .normalization = normalization(s)}),
+                                                           .normalization = normalization(s),
+                                                           .device = device_}),
         test_(std::make_shared<ImageSet>(data.test),
-              {.batch_size = 500, .shuffle = false, .normalization = normalization(s)}),
+              {.batch_size = 500, .shuffle = false, .normalization = normalization(s), .device = device_}),
         model_(resnet(data.train.channels, s.width, data.train.num_classes(), Key(static_cast<std::uint64_t>(s.seed)))),
         optimizer_({.learning_rate = s.learning_rate,
                     .momentum = s.momentum,
@@ -74,7 +75,7 @@ class Trainer {
 
   // One step on the next batch, which a background thread has prepared; returns the loss.
   double step() {
-    const ImageBatch batch = to(training_.next(), device_);
+    const ImageBatch batch = training_.next();
     const ValueAndGrad r =
         nn::value_and_grad(model_, [&] { return cross_entropy(model_(batch.images), batch.labels); });
     const double loss = r.value.item();
@@ -96,7 +97,7 @@ class Trainer {
     Score score;
     double count = 0;
     for (std::int64_t i = 0; i < test_.batches_per_epoch(); ++i) {
-      const ImageBatch batch = to(test_.next(), device_);
+      const ImageBatch batch = test_.next();
       const Tensor logits = model_(batch.images);
       const auto n = static_cast<double>(batch.labels.numel());
       score.loss += cross_entropy(logits, batch.labels).item() * n;

@@ -18,13 +18,13 @@ using namespace solvent::experiments;
 namespace {
 
 // [train]
-void train(Cnn& model, ImageLoader& loader, std::int64_t epochs, Device device) {
+void train(Cnn& model, ImageLoader& loader, std::int64_t epochs) {
   const std::int64_t steps = loader.batches_per_epoch();
   nn::Adam optimizer;
   const nn::WarmupCosine rate{.peak = 2e-3, .warmup_steps = steps / 4, .total_steps = epochs * steps};
   double total = 0;
   for (std::int64_t step = 0; step < epochs * steps; ++step) {
-    const ImageBatch batch = to(loader.next(), device);  // prepared in the background
+    const ImageBatch batch = loader.next();  // prepared in the background
     auto [loss, grads, aux] =
         nn::value_and_grad(model, [&] { return cross_entropy(model(batch.images), batch.labels); });
     optimizer.set_learning_rate(rate(step));
@@ -38,10 +38,10 @@ void train(Cnn& model, ImageLoader& loader, std::int64_t epochs, Device device) 
 // [train]
 
 // [evaluate]
-double accuracy(const Cnn& model, ImageLoader& loader, Device device) {
+double accuracy(const Cnn& model, ImageLoader& loader) {
   double right = 0, count = 0;
   for (std::int64_t i = 0; i < loader.batches_per_epoch(); ++i) {
-    const ImageBatch batch = to(loader.next(), device);
+    const ImageBatch batch = loader.next();
     right += sum(cast(equal(argmax(model(batch.images), 1), batch.labels), float32)).item();
     count += static_cast<double>(batch.labels.numel());
   }
@@ -54,13 +54,13 @@ ExitCode run(const std::string& folder, Device device) {
   const ImageSplits data = load_images("mnist", folder);
   const Normalization normalization = {.mean = {0.1307}, .stddev = {0.3081}};
   ImageLoader training(std::make_shared<ImageSet>(data.train),
-                       {.batch_size = 100, .seed = 4, .normalization = normalization});
+                       {.batch_size = 100, .seed = 4, .normalization = normalization, .device = device});
   ImageLoader test(std::make_shared<ImageSet>(data.test),
-                   {.batch_size = 500, .shuffle = false, .normalization = normalization});
+                   {.batch_size = 500, .shuffle = false, .normalization = normalization, .device = device});
   Cnn model;
   model.to(device);
-  train(model, training, 4, device);
-  const double found = accuracy(model, test, device);
+  train(model, training, 4);
+  const double found = accuracy(model, test);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   std::printf("test accuracy %.2f %%\n%.0f s\n", 100 * found, seconds.count());
   return found >= 0.99 ? ExitCode::done : ExitCode::check_failed;

@@ -11,6 +11,7 @@
 #include "solvent/core/build_info.h"
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
+#include "solvent/experiments/common/data/batch_prefetcher.h"
 #include "solvent/experiments/common/data/batch_tensors.h"
 #include "solvent/experiments/common/data/datasets.h"
 #include "solvent/experiments/common/data/read_progress.h"
@@ -34,6 +35,7 @@ namespace solvent::experiments {
 
 namespace {
 
+constexpr std::int64_t kBatchesAhead = 2;  // for a GPU; on the CPU the processors are busy with the step
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 // --- data -------------------------------------------------------------------------------------------------------------------
@@ -77,7 +79,9 @@ class Trainer {
         optimizer_({.learning_rate = s.learning_rate}),
         sampler_({.num_examples = data.train.size(),
                   .batch_size = s.batch_size,
-                  .seed = static_cast<std::uint64_t>(s.seed)}) {
+                  .seed = static_cast<std::uint64_t>(s.seed)}),
+        batches_([this](std::int64_t step) { return to_tensors(gather_batch(data_.train, sampler_.batch(step))); }, 0,
+                 device_ == cpu_device ? 0 : kBatchesAhead, device_) {
     model_.to(device_);
     solver_.method = parse_method(method, s.window);
     solver_.options.termination.atol = s.atol;
@@ -95,7 +99,8 @@ class Trainer {
 
   StepResult step() {
     const std::int64_t index = optimizer_.steps();
-    const BatchTensors batch = to(to_tensors(gather_batch(data_.train, sampler_.batch(index))), device_);
+    if (batches_.step() != index) batches_.seek(index);  // a checkpoint was loaded
+    const BatchTensors batch = batches_.next();
     solver_.reset();
     const ValueAndGrad r = nn::value_and_grad(
         model_, [&] { return cross_entropy(model_(batch.values, batch.time_weights, solver_), batch.labels); });
@@ -171,6 +176,7 @@ class Trainer {
   EpochSampler sampler_;
   nn::Schedule schedule_;
   RecurrenceSolver solver_;
+  BatchPrefetcher<BatchTensors> batches_;  // last: its thread reads the data and the sampler
 };
 
 const std::vector<MetricColumn>& columns() {

@@ -187,10 +187,11 @@ std::vector<double> losses_on_patterns(Model& model, Optimizer& optimizer, const
   using namespace experiments;
   model.to(dtype);
   model.to(device);
-  ImageLoader loader(std::make_shared<ImageSet>(make_patterns(patterns).train),
-                     {.batch_size = patterns.num_train, .augmentation = {.flip = true, .crop_padding = 1}});
+  ImageLoader loader(
+      std::make_shared<ImageSet>(make_patterns(patterns).train),
+      {.batch_size = patterns.num_train, .augmentation = {.flip = true, .crop_padding = 1}, .device = device});
   return losses_of(model, optimizer, steps, [&](int) {
-    const ImageBatch batch = to(loader.next(), device);
+    const ImageBatch batch = loader.next();
     return cross_entropy(model(cast(batch.images, dtype)), batch.labels);
   });
 }

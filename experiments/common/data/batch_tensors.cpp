@@ -35,6 +35,8 @@ BatchTensors to_tensors(const SequenceBatch& batch, DType dtype) {
   throw DtypeError(fmt::format("[to_tensors] got {}; expected float32 or float64", to_string(dtype)));
 }
 
+std::vector<Tensor*> tensors_of(BatchTensors& batch) { return {&batch.values, &batch.time_weights, &batch.labels}; }
+
 BatchTensors to(BatchTensors batch, Device device) {
   return {.values = solvent::to(std::move(batch.values), device),
           .time_weights = solvent::to(std::move(batch.time_weights), device),

@@ -1,6 +1,8 @@
 #pragma once
 /// Batches of series as tensors.
 
+#include <vector>
+
 #include "solvent/core/tensor.h"
 #include "solvent/experiments/common/data/sequence_data.h"
 
@@ -15,6 +17,9 @@ struct BatchTensors {
 
 /// @param dtype  of values and weights: float32 or float64. @throws DtypeError otherwise.
 BatchTensors to_tensors(const SequenceBatch& batch, DType dtype = DType::float32);
+
+/// What a prefetcher for a GPU copies.
+std::vector<Tensor*> tensors_of(BatchTensors& batch);
 
 /// The batch on another device. @throws DeviceError if this build or machine does not have it.
 BatchTensors to(BatchTensors batch, Device device);

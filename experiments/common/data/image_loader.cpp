@@ -183,8 +183,8 @@ class ImageLoader::Maker {
 ImageLoader::ImageLoader(std::shared_ptr<const ImageSet> images, const ImageLoaderSettings& settings) {
   if (!images) throw ValueError("[ImageLoader] got no images");
   maker_ = std::make_shared<Maker>(std::move(images), settings);
-  prefetcher_ = std::make_unique<Prefetcher<ImageBatch>>(
-      [maker = maker_](std::int64_t step) { return maker->make(step); }, 0, settings.prefetch);
+  prefetcher_ = std::make_unique<BatchPrefetcher<ImageBatch>>(
+      [maker = maker_](std::int64_t step) { return maker->make(step); }, 0, settings.prefetch, settings.device);
 }
 
 ImageLoader::~ImageLoader() = default;
@@ -234,10 +234,6 @@ void ImageLoader::restore(const std::string& text) {
   seek(state["step"].get<std::int64_t>());
 }
 
-ImageBatch to(ImageBatch batch, Device device) {
-  batch.images = solvent::to(std::move(batch.images), device);
-  batch.labels = solvent::to(std::move(batch.labels), device);
-  return batch;
-}
+std::vector<Tensor*> tensors_of(ImageBatch& batch) { return {&batch.images, &batch.labels}; }
 
 }  // namespace solvent::experiments

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "solvent/core/tensor.h"
+#include "solvent/experiments/common/data/batch_prefetcher.h"
 #include "solvent/experiments/common/data/image_set.h"
-#include "solvent/experiments/common/data/prefetcher.h"
 #include "solvent/experiments/common/data/sampler.h"
 
 namespace solvent::experiments {
@@ -56,6 +56,7 @@ struct ImageLoaderSettings {
   Augmentation augmentation = {};
   Normalization normalization = {};
   std::int64_t prefetch = 2;  ///< batches prepared ahead by a background thread; 0: prepared when asked for
+  Device device = {};         ///< where batches arrive; copied to a GPU beside the training step (batch_prefetcher.h)
 };
 
 /// What a step of training consumes.
@@ -65,23 +66,23 @@ struct ImageBatch {
   std::int64_t step = 0, epoch = 0;
 };
 
-/// The batch on another device. @throws DeviceError if this build or machine does not have it.
-ImageBatch to(ImageBatch batch, Device device);
+/// What a loader for a GPU copies.
+std::vector<Tensor*> tensors_of(ImageBatch& batch);
 
 /// An endless sequence of batches. Batch `step` is a pure function of the settings and the step: the order comes from
 /// (seed, epoch), the changes of image i from (seed, epoch, i). So the bits are the same for any number of threads and any
-/// prefetch depth, and a resumed run needs the step only.
+/// prefetch depth, on any device, and a resumed run needs the step only.
 ///
 ///     ImageLoader loader(train, {.batch_size = 128, .seed = seed, .augmentation = {.flip = true, .crop_padding = 4}});
 ///     for (std::int64_t step = 0; step < num_steps; ++step) train_step(loader.next());
 class ImageLoader {
  public:
   /// @throws ValueError if there are no images, the batch is not positive, drop_last leaves no batch, or the numbers of the
-  /// normalisation do not fit the channels.
+  /// normalisation do not fit the channels; DeviceError if this build or machine does not have the device.
   ImageLoader(std::shared_ptr<const ImageSet> images, const ImageLoaderSettings& settings);
   ~ImageLoader();
 
-  /// The next batch.
+  /// The next batch. On a GPU for the stream that is current now.
   ImageBatch next() { return prefetcher_->next(); }
   /// Number of the next batch, counted over all epochs.
   [[nodiscard]] std::int64_t step() const { return prefetcher_->step(); }
@@ -99,7 +100,7 @@ class ImageLoader {
  private:
   class Maker;
   std::shared_ptr<Maker> maker_;
-  std::unique_ptr<Prefetcher<ImageBatch>> prefetcher_;
+  std::unique_ptr<BatchPrefetcher<ImageBatch>> prefetcher_;
 };
 
 }  // namespace solvent::experiments
