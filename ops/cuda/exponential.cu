@@ -224,16 +224,14 @@ class Batch {
 
   /// d^-1 y; the value of d is destroyed.
   [[nodiscard]] Jet solve(Jet& d, const Jet& y) const {
-    const LuState lu = factor_lu(engine::mutable_ptr<T>(d.value), n_, count_, device_);
-    const T* const factors = engine::ptr<T>(d.value);
+    const LuState lu = factor_lu<T>(d.value, n_, count_);
     Jet x = make();
-    solve_lu(factors, lu, n_, count_, engine::ptr<T>(y.value), engine::mutable_ptr<T>(x.value), n_, device_);
+    solve_lu<T>(d.value, lu, n_, count_, y.value, x.value, n_);
     if (directions_ == 0) return x;
     const Tensor known = matmul(tall(d.tangents), x.value, true);
     Tensor right = engine::empty(y.tangents.shape(), dtype_of<T>, device_);
     combine_one(right, T(0), {{T(1), &y.tangents}, {T(-1), &known}});
-    solve_lu(factors, lu, n_, count_, engine::ptr<T>(right), engine::mutable_ptr<T>(x.tangents), directions_ * n_,
-             device_);
+    solve_lu<T>(d.value, lu, n_, count_, right, x.tangents, directions_ * n_);
     return x;
   }
 

@@ -131,6 +131,33 @@ Failed run_cholesky(T* a, std::int64_t n, std::int64_t count, Device device) {
 }
 
 template <class T>
+void run_lu(T* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device) {
+  const Library& library = current_library(device);
+  std::size_t on_device = 0;
+  std::size_t on_host = 0;
+  check_solver(cusolverDnXgetrf_bufferSize(library.handle(), library.params(), n, n, kType<T>, a, n, kType<T>,
+                                           &on_device, &on_host),
+               "tell the memory of LU factors");
+  Work work(on_device, on_host, device);
+  for (std::int64_t i = 0; i < count; ++i)
+    check_solver(cusolverDnXgetrf(library.handle(), library.params(), n, n, kType<T>, a + i * n * n, n, pivots + i * n,
+                                  kType<T>, work.data(), on_device, work.host_data(), on_host, infos + i),
+                 "find LU factors");
+  work.finish();
+}
+
+template <class T>
+void run_solve_lu(const T* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, T* x, std::int64_t k,
+                  Device device) {
+  const Library& library = current_library(device);
+  Infos infos(1, device);  // tells of bad arguments only
+  for (std::int64_t i = 0; i < count; ++i)
+    check_solver(cusolverDnXgetrs(library.handle(), library.params(), CUBLAS_OP_N, n, k, kType<T>, lu + i * n * n, n,
+                                  pivots + i * n, kType<T>, x + i * n * k, n, infos.of(0)),
+                 "solve a system by its LU factors");
+}
+
+template <class T>
 void run_reflections(T* w, std::int64_t m, std::int64_t n, std::int64_t count, T* tau, Device device) {
   const Library& library = current_library(device);
   std::size_t on_device = 0;
@@ -230,6 +257,20 @@ Failed cholesky(float* a, std::int64_t n, std::int64_t count, Device device) {
 }
 Failed cholesky(double* a, std::int64_t n, std::int64_t count, Device device) {
   return run_cholesky(a, n, count, device);
+}
+void lu(float* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device) {
+  run_lu(a, n, count, pivots, infos, device);
+}
+void lu(double* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device) {
+  run_lu(a, n, count, pivots, infos, device);
+}
+void solve_lu(const float* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, float* x, std::int64_t k,
+              Device device) {
+  run_solve_lu(lu, pivots, n, count, x, k, device);
+}
+void solve_lu(const double* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, double* x,
+              std::int64_t k, Device device) {
+  run_solve_lu(lu, pivots, n, count, x, k, device);
 }
 void reflections(float* w, std::int64_t m, std::int64_t n, std::int64_t count, float* tau, Device device) {
   run_reflections(w, m, n, count, tau, device);

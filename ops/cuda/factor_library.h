@@ -32,6 +32,20 @@ Failed cholesky(float* a, std::int64_t n, std::int64_t count, Device device);
 Failed cholesky(double* a, std::int64_t n, std::int64_t count, Device device);
 /// @}
 
+/// LU with row exchanges of column-major a (count, n, n), in place as LAPACK's getrf: pivots (count, n) hold the row, from 1, that
+/// was exchanged with each, infos (count) the first pivot that is 0, from 1, or 0; both stay on the device. @throws DeviceError
+/// @{
+void lu(float* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device);
+void lu(double* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device);
+/// @}
+/// Column-major x (count, k, n), k columns each, <- a^-1 x from what `lu` left. @throws DeviceError
+/// @{
+void solve_lu(const float* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, float* x, std::int64_t k,
+              Device device);
+void solve_lu(const double* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, double* x,
+              std::int64_t k, Device device);
+/// @}
+
 /// Householder reflections of w (count, n, m), the columns of (m, n) matrices with m >= n, in LAPACK's form: R above and on
 /// the diagonal, the vectors below it, tau (count, n). Signs of R are as they come. @throws DeviceError
 /// @{

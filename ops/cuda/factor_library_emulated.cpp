@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -23,6 +24,40 @@ Failed each_cholesky(T* a, std::int64_t n, std::int64_t count) {
     if (pivot >= 0) failed = {i, pivot + 1};
   }
   return failed;
+}
+
+// As LAPACK's getf2, one column-major matrix; the first pivot that is 0, from 1, or 0.
+template <class T>
+int exchange_and_eliminate(T* a, std::int64_t n, std::int64_t* pivots) {
+  int info = 0;
+  for (std::int64_t j = 0; j < n; ++j) {
+    T* const column = a + j * n;
+    std::int64_t p = j;
+    for (std::int64_t i = j + 1; i < n; ++i)
+      if (std::abs(column[i]) > std::abs(column[p])) p = i;
+    pivots[j] = p + 1;
+    if (column[p] == T(0)) {
+      if (info == 0) info = static_cast<int>(j) + 1;
+      continue;
+    }
+    for (std::int64_t c = 0; c < n && p != j; ++c) std::swap(a[c * n + j], a[c * n + p]);
+    for (std::int64_t i = j + 1; i < n; ++i) column[i] /= column[j];
+    for (std::int64_t c = j + 1; c < n; ++c)
+      for (std::int64_t i = j + 1; i < n; ++i) a[c * n + i] -= column[i] * a[c * n + j];
+  }
+  return info;
+}
+
+// As LAPACK's getrs, one column.
+template <class T>
+void substitute_column(const T* lu, const std::int64_t* pivots, std::int64_t n, T* x) {
+  for (std::int64_t j = 0; j < n; ++j) std::swap(x[j], x[pivots[j] - 1]);
+  for (std::int64_t j = 0; j < n; ++j)
+    for (std::int64_t i = j + 1; i < n; ++i) x[i] -= lu[j * n + i] * x[j];
+  for (std::int64_t j = n - 1; j >= 0; --j) {
+    x[j] /= lu[j * n + j];
+    for (std::int64_t i = 0; i < j; ++i) x[i] -= lu[j * n + i] * x[j];
+  }
 }
 
 template <class T>
@@ -122,6 +157,24 @@ Failed cholesky(float* a, std::int64_t n, std::int64_t count, Device device) {
 Failed cholesky(double* a, std::int64_t n, std::int64_t count, Device device) {
   wait(device);
   return each_cholesky(a, n, count);
+}
+void lu(float* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device) {
+  wait(device);
+  for (std::int64_t i = 0; i < count; ++i) infos[i] = exchange_and_eliminate(a + i * n * n, n, pivots + i * n);
+}
+void lu(double* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int* infos, Device device) {
+  wait(device);
+  for (std::int64_t i = 0; i < count; ++i) infos[i] = exchange_and_eliminate(a + i * n * n, n, pivots + i * n);
+}
+void solve_lu(const float* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, float* x, std::int64_t k,
+              Device device) {
+  wait(device);
+  for (std::int64_t c = 0; c < count * k; ++c) substitute_column(lu + c / k * n * n, pivots + c / k * n, n, x + c * n);
+}
+void solve_lu(const double* lu, const std::int64_t* pivots, std::int64_t n, std::int64_t count, double* x,
+              std::int64_t k, Device device) {
+  wait(device);
+  for (std::int64_t c = 0; c < count * k; ++c) substitute_column(lu + c / k * n * n, pivots + c / k * n, n, x + c * n);
 }
 void reflections(float* w, std::int64_t m, std::int64_t n, std::int64_t count, float* tau, Device device) {
   wait(device);

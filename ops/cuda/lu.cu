@@ -2,19 +2,22 @@
 //
 // Matrices that fit in shared memory (about 160 rows of float64): one block factors one matrix there, and with few
 // right-hand sides also substitutes, so each operand is read once and each result written once; bound by the barriers of
-// its columns, hidden by many blocks side by side. Larger ones: panels of 32 columns by one block per matrix, the rest by
-// matrix products. The pivot is the element of largest magnitude, the first among equals, as on the CPU; a pivot that is
+// its columns, hidden by many blocks side by side. Larger ones: up to 8 at a time of more than 128 rows by cuSOLVER
+// (factor_library.h; a guess, as nothing was measured), else panels of 32 columns by one block per matrix, the rest by matrix
+// products. The pivot is the element of largest magnitude, the first among equals, as on the CPU; a pivot that is
 // exactly 0 ends the matrix. Deterministic: fixed order, cut by sizes only.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "solvent/core/cuda/blas.h"
 #include "solvent/core/cuda/launch.h"
 #include "solvent/ops/cpu/system_plan.h"
 #include "solvent/ops/cuda/factor.h"
+#include "solvent/ops/cuda/factor_library.h"
 #include "solvent/ops/cuda/matrix_block.h"
 #include "solvent/ops/matrix_errors.h"
 
@@ -264,7 +267,7 @@ std::int64_t columns_held(std::int64_t n, std::int64_t k, Device device) {
 }
 
 LuState lu_state(std::int64_t n, std::int64_t count, Device device) {
-  return {engine::empty({count, n}, DType::int64, device), engine::empty({count, 2}, DType::int64, device)};
+  return {engine::empty({count, n}, DType::int64, device), engine::empty({count, 2}, DType::int64, device), {}};
 }
 
 template <class T>
@@ -272,25 +275,72 @@ LuCall<T> lu_call(T* a, std::int64_t n, std::int64_t count, LuState& s) {
   return {a, n, count, engine::mutable_ptr<std::int64_t>(s.rows), engine::mutable_ptr<std::int64_t>(s.state)};
 }
 
+// --- by the library -------------------------------------------------------------------------------------------------------
+
+// to (count, columns, rows) <- from (count, rows, columns), both dense: the other order of elements in memory.
+void turn(const Tensor& from, Tensor& to, std::int64_t rows, std::int64_t columns, std::int64_t count) {
+  const Shape shape{count, columns, rows};
+  Tensor target = engine::view(to, shape, contiguous_strides(shape), to.impl()->offset);
+  engine::copy_into(engine::view(from, shape, {rows * columns, 1, columns}, from.impl()->offset), target);
+}
+
+// LuState::state from the library's answers, a block per matrix.
+__global__ void library_state_kernel(const int* infos, const std::int64_t* pivots, std::int64_t n, std::int64_t count,
+                                     std::int64_t* state) {
+  for (std::int64_t m = blockIdx.x; m < count; m += gridDim.x) {
+    std::int64_t exchanges = 0;
+    for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) exchanges += pivots[m * n + i] != i + 1 ? 1 : 0;
+    exchanges = block_fold(exchanges, std::int64_t{0}, Plus{});
+    if (threadIdx.x != 0) continue;
+    state[2 * m] = infos[m] > 0 ? infos[m] - 1 : -1;
+    state[2 * m + 1] = exchanges % 2;
+  }
+}
+
+template <class T>
+LuState factor_by_library(Tensor& a, std::int64_t n, std::int64_t count) {
+  const Device device = a.device();
+  LuState s = {{}, engine::empty({count, 2}, DType::int64, device), engine::empty({count, n}, DType::int64, device)};
+  auto* const pivots = engine::mutable_ptr<std::int64_t>(s.pivots);
+  Tensor columns = engine::empty({count, n, n}, dtype_of<T>, device);
+  turn(a, columns, n, n, count);
+  a = std::move(columns);
+  Tensor infos = engine::empty({count * static_cast<std::int64_t>(sizeof(int))}, DType::uint8, device);
+  int* const info = reinterpret_cast<int*>(engine::mutable_ptr<std::uint8_t>(infos));
+  library::lu(engine::mutable_ptr<T>(a), n, count, pivots, info, device);
+  launch(over_blocks("lu", count, device), library_state_kernel, info, pivots, n, count,
+         engine::mutable_ptr<std::int64_t>(s.state));
+  return s;
+}
+
+template <class T>
+void solve_by_library(const Tensor& lu, const LuState& state, std::int64_t n, std::int64_t count, const Tensor& b,
+                      Tensor& x, std::int64_t k) {
+  Tensor columns = engine::empty({count, k, n}, dtype_of<T>, b.device());
+  turn(b, columns, n, k, count);
+  library::solve_lu(engine::ptr<T>(lu), engine::ptr<std::int64_t>(state.pivots), n, count,
+                    engine::mutable_ptr<T>(columns), k, b.device());
+  turn(columns, x, k, n, count);
+}
+
 template <class T>
 Tensor solve_typed(cpu::SystemPlan& plan, std::int64_t n, const char* op) {
   const Device device = plan.rhs.device();
-  T* const a = engine::mutable_ptr<T>(plan.matrices);
-  T* const b = engine::mutable_ptr<T>(plan.rhs);
   const std::int64_t k = plan.columns;
   const std::int64_t held = k <= kFusedColumns ? columns_held<T>(n, k, device) : 0;
-  LuState s = held > 0 ? lu_state(n, plan.count, device) : factor_lu(a, n, plan.count, device);
+  LuState s = held > 0 ? lu_state(n, plan.count, device) : factor_lu<T>(plan.matrices, n, plan.count);
   if (held > 0) {
     Launch where = over_blocks(op, plan.count, device, threads_for(n * std::max(n, held) / 4));
     where.shared_bytes = shared_matrix<T>(n, held);
-    launch(where, solve_shared_kernel<T>, lu_call(a, n, plan.count, s), b, k, held);
+    launch(where, solve_shared_kernel<T>, lu_call(engine::mutable_ptr<T>(plan.matrices), n, plan.count, s),
+           engine::mutable_ptr<T>(plan.rhs), k, held);
   }
   check_states(s.state, plan.count, 2, [op, count = plan.count](std::int64_t pivot, std::int64_t matrix) {
     detail::throw_singular(op, matrix, count, pivot);
   });
   if (held > 0) return plan.rhs;
   Tensor x = engine::empty(plan.rhs.shape(), plan.rhs.dtype(), device);
-  solve_lu(a, s, n, plan.count, b, engine::mutable_ptr<T>(x), k, device);
+  solve_lu<T>(plan.matrices, s, n, plan.count, plan.rhs, x, k);
   return x;
 }
 
@@ -349,7 +399,7 @@ TensorVec determinant_of(const Tensor& a, bool logarithm) {
   dispatch_float(a.dtype(), "det", [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (count == 0) return;
-    const LuState s = factor_lu(engine::mutable_ptr<T>(copy), n, count, device);
+    const LuState s = factor_lu<T>(copy, n, count);
     DeterminantCall<T> call{};
     call.lu = engine::ptr<T>(copy);
     call.state = engine::ptr<std::int64_t>(s.state);
@@ -366,10 +416,13 @@ TensorVec determinant_of(const Tensor& a, bool logarithm) {
 }  // namespace
 
 template <class T>
-LuState factor_lu(T* a, std::int64_t n, std::int64_t count, Device device) {
+LuState factor_lu(Tensor& a, std::int64_t n, std::int64_t count) {
+  const Device device = a.device();
+  const bool fits = shared_matrix<T>(n) <= shared_limit(device);
+  if (!fits && count <= library::kMostInTurn && library::takes(n, device)) return factor_by_library<T>(a, n, count);
   LuState s = lu_state(n, count, device);
-  const LuCall<T> call = lu_call(a, n, count, s);
-  if (shared_matrix<T>(n) > shared_limit(device)) {
+  const LuCall<T> call = lu_call(engine::mutable_ptr<T>(a), n, count, s);
+  if (!fits) {
     factor_blocked(call, device);
     return s;
   }
@@ -380,22 +433,25 @@ LuState factor_lu(T* a, std::int64_t n, std::int64_t count, Device device) {
 }
 
 template <class T>
-void solve_lu(const T* lu, const LuState& state, std::int64_t n, std::int64_t count, const T* b, T* x, std::int64_t k,
-              Device device) {
+void solve_lu(const Tensor& lu, const LuState& state, std::int64_t n, std::int64_t count, const Tensor& b, Tensor& x,
+              std::int64_t k) {
   const std::int64_t total = count * n * k;
   if (total == 0) return;
-  launch(over_elements("lu", total, device), exchange_kernel<T>, engine::ptr<std::int64_t>(state.rows), n, k, b, x,
-         total);
-  substitute(lu, n, count, false, true, x, k, device);
-  substitute(lu, n, count, true, false, x, k, device);
+  if (state.pivots.defined()) return solve_by_library<T>(lu, state, n, count, b, x, k);
+  const Device device = b.device();
+  T* const to = engine::mutable_ptr<T>(x);
+  launch(over_elements("lu", total, device), exchange_kernel<T>, engine::ptr<std::int64_t>(state.rows), n, k,
+         engine::ptr<T>(b), to, total);
+  substitute(engine::ptr<T>(lu), n, count, false, true, to, k, device);
+  substitute(engine::ptr<T>(lu), n, count, true, false, to, k, device);
 }
 
-template LuState factor_lu<float>(float*, std::int64_t, std::int64_t, Device);
-template LuState factor_lu<double>(double*, std::int64_t, std::int64_t, Device);
-template void solve_lu<float>(const float*, const LuState&, std::int64_t, std::int64_t, const float*, float*,
-                              std::int64_t, Device);
-template void solve_lu<double>(const double*, const LuState&, std::int64_t, std::int64_t, const double*, double*,
-                               std::int64_t, Device);
+template LuState factor_lu<float>(Tensor&, std::int64_t, std::int64_t);
+template LuState factor_lu<double>(Tensor&, std::int64_t, std::int64_t);
+template void solve_lu<float>(const Tensor&, const LuState&, std::int64_t, std::int64_t, const Tensor&, Tensor&,
+                              std::int64_t);
+template void solve_lu<double>(const Tensor&, const LuState&, std::int64_t, std::int64_t, const Tensor&, Tensor&,
+                               std::int64_t);
 
 Tensor solve(const Tensor& a, const Tensor& b, const char* op) {
   if (b.numel() == 0) return engine::empty(b.shape(), b.dtype(), b.device());

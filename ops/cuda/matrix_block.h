@@ -75,17 +75,18 @@ template <class T>
 void substitute(const T* a, std::int64_t n, std::int64_t count, bool upper, bool unit, T* x, std::int64_t k,
                 Device device);
 
-/// LU of `count` dense matrices (n, n) in place, rows exchanged.
+/// LU of `count` dense matrices (n, n) with rows exchanged, in place of `a`: for solve_lu; others may read the diagonal.
 struct LuState {
-  Tensor rows;   // (count, n): the row of the input that each row holds
-  Tensor state;  // (count, 2): the column of a pivot that is 0, or -1; 1 if the exchanges are odd in number, or 0
+  Tensor rows;    // (count, n): the row of the input that each row holds
+  Tensor state;   // (count, 2): the column of a pivot that is 0, or -1; 1 if the exchanges are odd in number, or 0
+  Tensor pivots;  // (count, n) in place of `rows` where the factors are the library's: then they are column-major
 };
 template <class T>
-LuState factor_lu(T* a, std::int64_t n, std::int64_t count, Device device);
+LuState factor_lu(Tensor& a, std::int64_t n, std::int64_t count);
 
-/// x (count, n, k) <- a^-1 b from what factor_lu left; b is dense and another array.
+/// x (count, n, k) <- a^-1 b from what factor_lu left; b is dense and another tensor.
 template <class T>
-void solve_lu(const T* lu, const LuState& state, std::int64_t n, std::int64_t count, const T* b, T* x, std::int64_t k,
-              Device device);
+void solve_lu(const Tensor& lu, const LuState& state, std::int64_t n, std::int64_t count, const Tensor& b, Tensor& x,
+              std::int64_t k);
 
 }  // namespace solvent::cuda

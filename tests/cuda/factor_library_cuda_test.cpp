@@ -95,7 +95,8 @@ TEST_CASE("cuda: large eigenvalue problems", "[cuda]") {
 TEST_CASE("cuda: large singular value decompositions", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const auto& [dtype, m, n, tolerance] :
-       {std::tuple{float64, 150, 130, 1e-12}, std::tuple{float64, 129, 131, 1e-12}}) {
+       {std::tuple{float64, 150, 130, 1e-12}, std::tuple{float64, 129, 131, 1e-12},
+        std::tuple{float32, 190, 172, 2e-5}}) {
     INFO(m << " " << n << " " << to_string(dtype));
     const Tensor a = random(6, {m, n}, dtype);
     const SvdResult got = svd(to(a, kGpu));
@@ -115,15 +116,99 @@ TEST_CASE("cuda: large singular value decompositions", "[cuda]") {
   CHECK(largest_error(matmul(got.vt, mT(got.vt)), eye(130, float64)) < 1e-12);
 }
 
+TEST_CASE("cuda: large linear systems", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const auto& [dtype, n, tolerance] : {std::tuple{float64, 180, 1e-11}, std::tuple{float32, 250, 1e-3}}) {
+    const Tensor a = random(11, {2, n, n}, dtype);
+    const Tensor on_gpu = to(a, kGpu);
+    for (const std::int64_t k : {1, 3, 140}) {
+      INFO(to_string(dtype) << " " << k << " columns");
+      const Tensor b = random(12, {2, n, k}, dtype);
+      const Tensor x = solve(on_gpu, to(b, kGpu));
+      CHECK(largest_error(x, solve(cast(a, float64), cast(b, float64))) < tolerance);
+      CHECK(same_bits(x, solve(on_gpu, to(b, kGpu))));
+    }
+    const Tensor unit = broadcast_to(eye(n, {dtype, cpu_device}), {2, n, n});
+    CHECK(largest_error(matmul(a, to(inverse(on_gpu), cpu_device)), unit) < tolerance);
+  }
+  // One matrix for several right-hand sides, and a strided one; the transposed system of the gradient.
+  const Tensor stack = random(13, {180, 2, 180}, float64);
+  const Tensor b = random(14, {5, 180, 3}, float64);
+  const auto matrix = [](const Tensor& t) { return squeeze(slice(permute(t, {1, 2, 0}), 0, 1, 2), {0}); };
+  const auto systems = [&](Device device) {
+    return solve(broadcast_to(matrix(to(stack, device)), {5, 180, 180}), to(b, device));
+  };
+  CHECK(largest_error(systems(kGpu), systems(cpu_device)) < 1e-10);
+  const auto gradient = [&](Device device) {
+    const auto f = [&](const Tensor& t) { return mean(square(solve(matrix(t), to(slice(b, 0, 0, 1), device)))); };
+    return grad(f, to(stack, device));
+  };
+  CHECK(largest_error(gradient(kGpu), gradient(cpu_device)) < 1e-9);
+}
+
+TEST_CASE("cuda: large determinants", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  // Exchanges that are even and odd in number: two rows of one matrix in turn.
+  const Tensor a = random(15, {180, 180}, float64);
+  const Tensor turned = concat({slice(a, 0, 1, 2), slice(a, 0, 0, 1), slice(a, 0, 2, 180)}, 0);
+  for (const Tensor& x : {a, turned, cast(random(16, {250, 250}, float32), float32)}) {
+    const SignAndLog got = slogdet(to(x, kGpu));
+    const SignAndLog expected = slogdet(cast(x, float64));
+    CHECK(to(got.sign, cpu_device).item() == expected.sign.item());
+    CHECK(largest_error(got.log_abs, expected.log_abs) < (x.dtype() == float32 ? 1e-5 : 1e-13));
+    CHECK(same_bits(got.log_abs, slogdet(to(x, kGpu)).log_abs));
+  }
+  CHECK(slogdet(to(a, kGpu)).sign.item() == -slogdet(to(turned, kGpu)).sign.item());
+  const Tensor small = affine(a, 0.1, 0.0);
+  CHECK(std::abs(det(to(small, kGpu)).item() / det(small).item() - 1.0) < 1e-11);
+}
+
+TEST_CASE("cuda: large singular matrices have the CPU's errors", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const Tensor a = random(17, {2, 180, 180}, float64);
+  const Tensor column = reshape(arange(0, 180, 1, {int64, cpu_device}), {1, 1, 180});
+  const Tensor matrix = reshape(arange(0, 2, 1, {int64, cpu_device}), {2, 1, 1});
+  const Tensor here = mul(cast(equal(column, full({}, 77, {int64, cpu_device})), float64),
+                          cast(equal(matrix, full({}, 1, {int64, cpu_device})), float64));
+  const Tensor singular = mul(a, affine(here, -1.0, 1.0));  // column 77 of matrix 1 is 0
+  const Tensor b = ones({2, 180, 1}, {float64, kGpu});
+  CHECK_THROWS_WITH(solve(to(singular, kGpu), b), Catch::Contains("[solve] matrix 1 of 2 is singular: pivot 77"));
+  CHECK_THROWS_WITH(solve(singular, ones({2, 180, 1}, float64)),
+                    Catch::Contains("matrix 1 of 2 is singular: pivot 77"));
+  CHECK_THROWS_WITH(inverse(to(singular, kGpu)), Catch::Contains("[inverse] matrix 1 of 2 is singular: pivot 77"));
+  CHECK(det(to(singular, kGpu)).to_vector<double>()[1] == 0.0);
+  const SignAndLog got = slogdet(to(singular, kGpu));
+  CHECK(got.sign.to_vector<double>()[1] == 0.0);
+  CHECK(got.log_abs.to_vector<double>()[1] == -INFINITY);
+  CHECK(got.sign.to_vector<double>()[0] == slogdet(a).sign.to_vector<double>()[0]);
+  const Tensor odd = where(greater(here, full({}, 0.5, float64)), full({}, NAN, float64), a);  // no error, but seen
+  CHECK(std::isnan(sum(solve(to(odd, kGpu), b)).item()));
+}
+
+TEST_CASE("cuda: many large systems are those of own kernels", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const std::int64_t count = 9;  // more than go to the library
+  const Tensor a = random(18, {count, 172, 172}, float64);
+  const Tensor b = random(19, {count, 172, 2}, float64);
+  CHECK(largest_error(solve(to(a, kGpu), to(b, kGpu)), solve(a, b)) < 1e-10);
+}
+
+TEST_CASE("cuda: the exponential of a large matrix", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const Tensor a = affine(random(20, {180, 180}, float64), 0.1, 0.0);
+  CHECK(largest_error(expm(to(a, kGpu)), expm(a)) < 1e-12);
+}
+
 TEST_CASE("cuda: in graphs large factorisations are those of own kernels", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const Tensor a = positive(9, {180, 180}, float64);
-  const auto f = [](const Tensors& in) { return Tensors{cholesky(in[0]), qr(in[0]).r}; };
+  const auto f = [](const Tensors& in) { return Tensors{cholesky(in[0]), qr(in[0]).r, solve(in[0], in[0])}; };
   Graph recorded = graph(f, {to(a, kGpu)});
   const Tensor b = positive(10, {180, 180}, float64);
   const Tensors got = recorded({to(b, kGpu)});
   CHECK(largest_error(got[0], cholesky(b)) < 1e-13);
   CHECK(largest_error(got[1], qr(b).r) < 1e-12);
+  CHECK(largest_error(got[2], eye(180, float64)) < 1e-12);
   CHECK_THROWS_WITH(graph([](const Tensors& in) { return Tensors{eigh(in[0]).values}; }, {to(a, kGpu)}),
                     Catch::Contains("eigh or svd of a large matrix"));
 }

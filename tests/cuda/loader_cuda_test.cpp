@@ -95,7 +95,7 @@ TEST_CASE("cuda: batches are staged in pinned memory, which comes back", "[cuda]
     const std::uint64_t first = pinned_memory_stats().allocations;
     for (int i = 0; i < 6; ++i) (void)loader.next();
     allocations = pinned_memory_stats().allocations - first;
-  }  // the loader's stream ends
+  }                         // the loader's stream ends
   CHECK(allocations >= 8);  // images and labels of what was taken after the counter was read
   CHECK(pinned_memory_stats().active == before);
 }
