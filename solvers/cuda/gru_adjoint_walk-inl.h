@@ -10,7 +10,7 @@
 // gates, their rows of J, their entries of v and mu) and as many columns of P. Vectors, J (row by row) and W_hh are in shared
 // memory. P is multiplied by J as a matrix, as a sum of products of a row of J and a row of P; mu by J's factors, without J.
 //
-// Per step and sequence the maps read 5 n values (the projected input, the state before, g) and compute about
+// Counted, not measured: no GPU was at hand. Per step and sequence the maps read 5 n values (the projected input, the state before, g) and compute about
 // 2 n^3 + 14 n^2 + 40 n; the replay reads as much, writes n and computes 12 n^2 + 40 n. Together 11 n values and
 // 2 n^3 + 26 n^2 + 80 n operations, as one walk of Newton's method; Jacobians in memory would be 3 n^2 values more (written
 // once, read twice). In float32 that is 2.5 operations per byte for n = 1, 9 for n = 8, 23 for n = 16, 67 for n = 32 (16 on
