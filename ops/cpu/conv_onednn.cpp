@@ -4,7 +4,8 @@
 // so its bits would depend on it. Here every primitive is made for one thread, and the work is cut into pieces by sizes
 // only: images, and channels of the result when there are few images. A piece brings its maps into the layout that the
 // primitive asked for (blocks of 8 or 16 channels; reorders stay in the caches), computes, and writes plain maps back.
-// Filters are brought into their layout once per call. Weight gradients are partial sums of pieces, added in a fixed order.
+// Filters are brought into their layout once per call. Weight gradients are partial sums of pieces, added in a fixed order
+// in oneDNN's layout and brought into the plain one once.
 //
 // Plans (primitives and layouts of one piece) are kept by shape: making one takes about a millisecond.
 
@@ -26,6 +27,7 @@
 
 #include "solvent/core/error.h"
 #include "solvent/core/parallel.h"
+#include "solvent/ops/cpu/conv_filter.h"
 #include "solvent/ops/cpu/conv_scratch.h"
 
 namespace solvent::cpu {
@@ -84,7 +86,7 @@ struct Piece {
   }
 };
 
-// A tensor of a primitive: plain outside, `used` inside.
+// Maps of a primitive: plain outside, `used` inside.
 struct Side {
   Desc plain;
   Desc used;
@@ -92,11 +94,17 @@ struct Side {
   dnnl::primitive reorder;  // to `used` for inputs, to `plain` for the result
 };
 
+// Its filter.
+struct FilterSide {
+  Desc used;
+  FilterLayout layout;
+};
+
 struct Plan {
   dnnl::primitive compute;
   Desc scratchpad;
   Side x;
-  Side w;
+  FilterSide w;
   Side y;
 };
 
@@ -107,6 +115,45 @@ Side make_side(const Desc& plain, const Desc& used, bool is_input) {
   const Desc& to = is_input ? used : plain;
   side.reorder = dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to));
   return side;
+}
+
+#if DNNL_VERSION_MAJOR >= 3
+Dims dims_of(const Desc& d) { return d.get_dims(); }
+dnnl::memory::data_type type_of(const Desc& d) { return d.get_data_type(); }
+bool is_blocked(const Desc& d) { return d.get_format_kind() == dnnl::memory::format_kind::blocked; }
+Dims strides_of(const Desc& d) { return d.get_strides(); }
+Dims padded_dims(const Desc& d) { return d.get_padded_dims(); }
+Dims inner_sizes(const Desc& d) { return d.get_inner_blks(); }
+Dims inner_axes(const Desc& d) { return d.get_inner_idxs(); }
+#else
+Dims dims_of(const Desc& d) { return d.dims(); }
+dnnl::memory::data_type type_of(const Desc& d) { return d.data_type(); }
+const dnnl_blocking_desc_t& blocks_of(const Desc& d) { return d.data.format_desc.blocking; }
+bool is_blocked(const Desc& d) { return d.data.format_kind == dnnl_blocked; }
+Dims strides_of(const Desc& d) { return {blocks_of(d).strides, blocks_of(d).strides + d.data.ndims}; }
+Dims padded_dims(const Desc& d) { return {d.data.padded_dims, d.data.padded_dims + d.data.ndims}; }
+Dims inner_sizes(const Desc& d) {
+  return {blocks_of(d).inner_blks, blocks_of(d).inner_blks + blocks_of(d).inner_nblks};
+}
+Dims inner_axes(const Desc& d) { return {blocks_of(d).inner_idxs, blocks_of(d).inner_idxs + blocks_of(d).inner_nblks}; }
+#endif
+
+// Axes (groups,) O, I, kh, kw.
+FilterSide make_filter_side(const Desc& plain, const Desc& used) {
+  const Dims sizes = dims_of(plain);
+  const Dims strides = strides_of(plain);
+  const Dims padded = padded_dims(used);
+  const Dims blocked_strides = strides_of(used);
+  const bool has_groups = sizes.size() == 5;
+  std::array<FilterAxis, 5> axes;
+  for (std::size_t i = has_groups ? 0 : 1, from = 0; i < 5; ++i, ++from)
+    axes[i] = {sizes[from], strides[from], padded[from], blocked_strides[from]};
+  const Dims block_sizes = inner_sizes(used);
+  const Dims block_axes = inner_axes(used);
+  std::vector<FilterBlock> blocks;
+  for (std::size_t i = 0; i < block_sizes.size(); ++i)
+    blocks.push_back({block_sizes[i], static_cast<std::size_t>(block_axes[i]) + (has_groups ? 0 : 1)});
+  return {used, FilterLayout(axes, blocks)};
 }
 
 struct Descs {
@@ -134,13 +181,7 @@ Descs plain_descs(const Piece& p) {
   return d;
 }
 
-Desc any_layout(const Desc& plain) {
-#if DNNL_VERSION_MAJOR >= 3
-  return {plain.get_dims(), plain.get_data_type(), dnnl::memory::format_tag::any};
-#else
-  return {plain.dims(), plain.data_type(), dnnl::memory::format_tag::any};
-#endif
-}
+Desc any_layout(const Desc& plain) { return {dims_of(plain), type_of(plain), dnnl::memory::format_tag::any}; }
 
 // The reference code of oneDNN is slower than our matrix products.
 template <class PrimitiveDesc>
@@ -211,17 +252,20 @@ std::shared_ptr<const Plan> make_plan(const Piece& piece) {
   if (hint.get(true) == nullptr) return nullptr;
   auto plan = std::make_shared<Plan>();
   const auto fill = [&](const auto& pd, dnnl::primitive compute, const Descs& used) {
+    if (!is_blocked(used.w)) return false;
     plan->compute = std::move(compute);
     plan->scratchpad = pd.scratchpad_desc();
     plan->x = make_side(plain.x, used.x, piece.kind != Kind::input_grad);
-    plan->w = make_side(plain.w, used.w, piece.kind != Kind::weight_grad);
+    plan->w = make_filter_side(plain.w, used.w);
     plan->y = make_side(plain.y, used.y, piece.kind != Kind::forward);
+    return true;
   };
   switch (piece.kind) {
     case Kind::forward:
       if (!is_fast(hint)) return nullptr;
-      fill(hint, dnnl::convolution_forward(hint), {hint.src_desc(), hint.weights_desc(), hint.dst_desc()});
-      return plan;
+      return fill(hint, dnnl::convolution_forward(hint), {hint.src_desc(), hint.weights_desc(), hint.dst_desc()})
+                 ? plan
+                 : nullptr;
     case Kind::input_grad: {
       // A block of channels would be mostly empty, and on plain maps oneDNN is three times faster.
       if (piece.s.group_c() < kFewChannels) {
@@ -230,14 +274,17 @@ std::shared_ptr<const Plan> make_plan(const Piece& piece) {
       }
       const auto pd = input_grad_pd(free, win, hint);
       if (!is_fast(pd)) return nullptr;
-      fill(pd, dnnl::convolution_backward_data(pd), {pd.diff_src_desc(), pd.weights_desc(), pd.diff_dst_desc()});
-      return plan;
+      return fill(pd, dnnl::convolution_backward_data(pd), {pd.diff_src_desc(), pd.weights_desc(), pd.diff_dst_desc()})
+                 ? plan
+                 : nullptr;
     }
     default: {
       const auto pd = weight_grad_pd(free, win, hint);
       if (!is_fast(pd)) return nullptr;
-      fill(pd, dnnl::convolution_backward_weights(pd), {pd.src_desc(), pd.diff_weights_desc(), pd.diff_dst_desc()});
-      return plan;
+      return fill(pd, dnnl::convolution_backward_weights(pd),
+                  {pd.src_desc(), pd.diff_weights_desc(), pd.diff_dst_desc()})
+                 ? plan
+                 : nullptr;
     }
   }
 }
@@ -363,7 +410,8 @@ struct Problem {
       for (const std::int64_t c : {std::int64_t{0}, cut.channels.count() - 1}) {
         auto& plan = plans[is_last(cut.images, i)][is_last(cut.channels, c)];
         if (!plan) plan = plan_for(piece(cut.images.length(i), cut.channels.length(c)));
-        if (!plan) return false;
+        // One copy of the filter, and sums of its gradients, need one layout for all images.
+        if (!plan || plan->w.used != this->plan(0, c).w.used) return false;
       }
     return true;
   }
@@ -426,62 +474,102 @@ void for_pieces(std::int64_t count, F&& body) {
   }
 }
 
+// The filters of a call for each part of the channels, in the layouts of their plans: copies of the filter, or partial sums
+// of its gradient.
+class Filters {
+ public:
+  explicit Filters(const Problem& p, std::int64_t num_copies = 1) : problem_(p) {
+    for (std::int64_t c = 0; c < p.cut.channels.count(); ++c) {
+      const auto bytes = static_cast<std::int64_t>(p.plan(0, c).w.used.get_size());
+      const std::int64_t count = ceil_div(bytes, kLine) * (kLine / static_cast<std::int64_t>(sizeof(float)));
+      parts_.push_back({total_, count});
+      total_ += num_copies * count;
+      trees_.emplace_back(num_copies);
+    }
+    memory_ = Scratch::of<float>(total_);
+  }
+  [[nodiscard]] float* at(std::int64_t copy, std::int64_t channel_part) const noexcept {
+    const Part& part = parts_[static_cast<std::size_t>(channel_part)];
+    return memory_.as<float>() + part.begin + copy * part.count;
+  }
+  // The filter to the copies with index 0.
+  void pack() const {
+    for_channel_parts([](const FilterLayout& layout, float* plain, float* blocked) { layout.pack(plain, blocked); });
+  }
+  // A partial sum is complete; the last one leaves the sum of all in the copy with index 0.
+  void add(std::int64_t copy, std::int64_t channel_part) noexcept {
+    const auto i = static_cast<std::size_t>(channel_part);
+    trees_[i].add(copy, at(0, channel_part), parts_[i].count);
+  }
+  // The copies with index 0 to the filter.
+  void unpack() const {
+    for_channel_parts([](const FilterLayout& layout, float* plain, float* blocked) { layout.unpack(blocked, plain); });
+  }
+
+ private:
+  static constexpr std::int64_t kLine = 64;
+  struct Part {
+    std::int64_t begin;
+    std::int64_t count;  // elements of a copy
+  };
+
+  // On all threads: the layouts' own loops are parallel if there is one part.
+  template <class F>
+  void for_channel_parts(F&& move) const {
+    parallel_for(problem_.cut.channels.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t c = begin; c < end; ++c)
+        move(problem_.plan(0, c).w.layout, problem_.w + problem_.w_offset(c), at(0, c));
+    });
+  }
+
+  const Problem& problem_;
+  std::vector<Part> parts_;
+  std::vector<SumTree> trees_;
+  std::int64_t total_ = 0;
+  Scratch memory_;
+};
+
 // conv and conv_input_grad: every piece has its own part of the result.
 void run_maps(const Problem& p) {
   const std::int64_t parts = p.cut.channels.count();
-  const std::int64_t last_image = p.cut.images.count() - 1;
-  const bool has_tail = Problem::is_last(p.cut.images, last_image);
-  // Filters for each part of the channels, and again for the last images, whose primitive may ask for another layout.
-  std::vector<Laid> filters;
-  for (int tail = 0; tail <= (has_tail ? 1 : 0); ++tail)
-    for (std::int64_t c = 0; c < parts; ++c)
-      filters.emplace_back(p.plan(tail ? last_image : 0, c).w, p.w + p.w_offset(c));
-  for_pieces(static_cast<std::int64_t>(filters.size()),
-             [&](dnnl::stream& stream, std::int64_t i) { filters[static_cast<std::size_t>(i)].fetch(stream); });
+  const Filters filters(p);
+  filters.pack();
   for_pieces(p.pieces(), [&](dnnl::stream& stream, std::int64_t i) {
     const std::int64_t image = i / parts;
     const std::int64_t channel = i % parts;
     const Plan& plan = p.plan(image, channel);
-    const bool is_tail = Problem::is_last(p.cut.images, image);
-    const Laid& w = filters[static_cast<std::size_t>((is_tail ? parts : 0) + channel)];
+    const dnnl::memory w = memory_of(plan.w.used, filters.at(0, channel));
     const Laid x(plan.x, p.x_at(image, channel));
     const Laid y(plan.y, p.y_at(image, channel));
     if (p.kind == Kind::forward) {
       x.fetch(stream);
-      compute(plan, stream, DNNL_ARG_SRC, x.memory(), DNNL_ARG_WEIGHTS, w.memory(), DNNL_ARG_DST, y.memory());
+      compute(plan, stream, DNNL_ARG_SRC, x.memory(), DNNL_ARG_WEIGHTS, w, DNNL_ARG_DST, y.memory());
       y.store(stream);
     } else {
       y.fetch(stream);
-      compute(plan, stream, DNNL_ARG_DIFF_DST, y.memory(), DNNL_ARG_WEIGHTS, w.memory(), DNNL_ARG_DIFF_SRC, x.memory());
+      compute(plan, stream, DNNL_ARG_DIFF_DST, y.memory(), DNNL_ARG_WEIGHTS, w, DNNL_ARG_DIFF_SRC, x.memory());
       x.store(stream);
     }
   });
 }
 
+// A sum for each part of the images, in oneDNN's layout; their sum is moved to the plain one.
 void run_weights(const Problem& p) {
   const std::int64_t parts = p.cut.channels.count();
-  const std::int64_t image_parts = p.cut.images.count();
-  const std::int64_t count = p.s.weights();
-  const Scratch partial = image_parts == 1 ? Scratch() : Scratch::of<float>(image_parts * count);
+  Filters sums(p, p.cut.images.count());
   for_pieces(p.pieces(), [&](dnnl::stream& stream, std::int64_t i) {
     const std::int64_t image = i / parts;
     const std::int64_t channel = i % parts;
     const Plan& plan = p.plan(image, channel);
     const Laid x(plan.x, p.x_at(image, channel));
     const Laid y(plan.y, p.y_at(image, channel));
-    const Laid w(plan.w, (image_parts == 1 ? p.w : partial.as<float>() + image * count) + p.w_offset(channel));
+    const dnnl::memory w = memory_of(plan.w.used, sums.at(image, channel));
     x.fetch(stream);
     y.fetch(stream);
-    compute(plan, stream, DNNL_ARG_SRC, x.memory(), DNNL_ARG_DIFF_DST, y.memory(), DNNL_ARG_DIFF_WEIGHTS, w.memory());
-    w.store(stream);
+    compute(plan, stream, DNNL_ARG_SRC, x.memory(), DNNL_ARG_DIFF_DST, y.memory(), DNNL_ARG_DIFF_WEIGHTS, w);
+    sums.add(image, channel);
   });
-  if (image_parts == 1) return;
-  const float* sums = partial.as<float>();
-  parallel_for(count, 1 << 14, [=, w = p.w](std::int64_t begin, std::int64_t end) {
-    std::copy(sums + begin, sums + end, w + begin);
-    for (std::int64_t part = 1; part < image_parts; ++part)
-      for (std::int64_t i = begin; i < end; ++i) w[i] += sums[part * count + i];
-  });
+  sums.unpack();
 }
 
 }  // namespace

@@ -41,6 +41,11 @@ const std::vector<ConvSizes> kSizes = {
     {2, 8, 8, 1, conv_axis(4, 2, 1, 3, 5), conv_axis(5, 1, 1, 2, 0)},
     {2, 16, 8, 1, conv_axis(1, 1), conv_axis(40, 5, 1, 4, 0)},
     {1, 5, 7, 1, conv_axis(1, 1), conv_axis(1, 1)},
+    // Partial sums of weight gradients in trees of 3, 11 and 16 parts; filters that are packed by several threads.
+    {3, 16, 24, 1, conv_axis(30, 3), conv_axis(30, 3)},
+    {11, 16, 24, 1, conv_axis(30, 3), conv_axis(30, 3)},
+    {32, 16, 32, 1, conv_axis(20, 2), conv_axis(22, 3)},
+    {1, 80, 90, 1, conv_axis(5, 2), conv_axis(5, 3)},
 };
 
 Shape map_shape(const ConvSizes& s) { return {s.n, s.c, s.h.in, s.w.in}; }
