@@ -9,8 +9,8 @@
 
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cpu/norm_kernels.h"
+#include "solvent/ops/cpu/norm_operands.h"
 #include "solvent/ops/cpu/reduce.h"
-#include "solvent/ops/cpu/repeats.h"
 #include "solvent/ops/cpu/vector_kernels.h"
 
 namespace solvent {
@@ -20,26 +20,11 @@ std::string DropoutAttrs::describe() const { return fmt::format("p={}, key=({}, 
 namespace cpu {
 namespace {
 
-/// The last three extents.
-ChannelShape channels_of(const Shape& shape) { return {shape.at(-3), shape.at(-2), shape.at(-1)}; }
-
 /// 1 / sqrt(var + eps) for one channel.
 template <class T>
 T reciprocal_deviation(T var, double eps) {
   return static_cast<T>(1.0 / std::sqrt(static_cast<double>(var) + eps));
 }
-
-/// Values shared by directions: those of leading index `lead` start at data(lead).
-template <class T>
-struct Shared {
-  Repeated values;
-  std::int64_t each;  // elements per leading index
-
-  Shared(const Tensor& t, std::int64_t count, int kept = 3) : values(distinct_part(t, kept)), each(count) {}
-  [[nodiscard]] const T* data(std::int64_t lead) const {
-    return engine::ptr<T>(values.part) + lead * each % values.count;
-  }
-};
 
 }  // namespace
 
@@ -82,22 +67,16 @@ TensorVec batch_normalise_grad(std::span<Tensor> inputs, const Attrs* attrs) {
     using T = typename decltype(tag)::type;
     const Shape shape = inputs[0].shape();
     const ChannelShape s = channels_of(shape);
-    Shape per_channel = shape;
-    per_channel[shape.rank() - 3] = 1;
-    per_channel[shape.rank() - 1] = 1;
-    const Device device = inputs[0].device();
-    Tensor gx = engine::empty(shape, dtype_of<T>, device);
-    Tensor g_weight = engine::empty(per_channel, dtype_of<T>, device);
-    Tensor g_bias = engine::empty(per_channel, dtype_of<T>, device);
-    if (shape.product() == 0) return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    NormGrads grads(inputs[0], {-3, -1});
+    if (grads.is_empty()) return grads.take();
     const std::int64_t each = s.samples * s.channels * s.size;
     const Shared<T> g(inputs[0], each), x(inputs[1], each);
     const Shared<T> weight(inputs[2], s.channels), mean(inputs[3], s.channels), var(inputs[4], s.channels);
     const T inverse_count = T{1} / static_cast<T>(s.samples * s.size);
     std::vector<T> a(static_cast<std::size_t>(s.channels)), b(a.size()), c(a.size());
     for (std::int64_t lead = 0; lead < shape.product() / each; ++lead) {
-      T* sum_gx = engine::mutable_ptr<T>(g_weight) + lead * s.channels;
-      T* sum_g = engine::mutable_ptr<T>(g_bias) + lead * s.channels;
+      T* sum_gx = engine::mutable_ptr<T>(grads.weight) + lead * s.channels;
+      T* sum_g = engine::mutable_ptr<T>(grads.bias) + lead * s.channels;
       channel_sums(s, g.data(lead), x.data(lead), mean.data(lead), sum_g, sum_gx);
       for (std::size_t i = 0; i < a.size(); ++i) {
         const T rstd = reciprocal_deviation(var.data(lead)[i], eps);
@@ -107,9 +86,9 @@ TensorVec batch_normalise_grad(std::span<Tensor> inputs, const Attrs* attrs) {
         sum_gx[i] *= rstd;
       }
       channel_backward(s, g.data(lead), x.data(lead), mean.data(lead), a.data(), b.data(), c.data(),
-                       engine::mutable_ptr<T>(gx) + lead * each);
+                       engine::mutable_ptr<T>(grads.x) + lead * each);
     }
-    return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    return grads.take();
   });
 }
 
@@ -150,27 +129,22 @@ TensorVec layer_norm_affine_rows_grad(std::span<Tensor> inputs, const Attrs* att
     const Shape shape = inputs[0].shape();
     const std::int64_t rows = shape.at(-2);
     const std::int64_t cols = shape.at(-1);
-    Shape per_column = shape;
-    per_column[shape.rank() - 2] = 1;
-    const TensorOptions options = {inputs[0].dtype(), inputs[0].device()};
-    Tensor gx = engine::empty(shape, dtype_of<T>, options.device);
-    if (shape.product() == 0) return {std::move(gx), zeros(per_column, options), zeros(per_column, options)};
-    Tensor g_weight = engine::empty(per_column, dtype_of<T>, options.device);
-    Tensor g_bias = engine::empty(per_column, dtype_of<T>, options.device);
-    Tensor statistics = engine::empty({2, rows}, dtype_of<T>, options.device);
+    NormGrads grads(inputs[0], {-2});
+    if (grads.is_empty()) return grads.take();
+    Tensor statistics = engine::empty({2, rows}, dtype_of<T>, inputs[0].device());
     T* mean = engine::mutable_ptr<T>(statistics);
     T* rstd = mean + rows;
     const Shared<T> g(inputs[0], rows * cols, 2), x(inputs[1], rows * cols, 2), weight(inputs[2], cols, 2);
     const T* none = nullptr;
     for (std::int64_t lead = 0; lead < shape.product() / (rows * cols); ++lead) {
-      // The normalised rows that come with mean and deviation go to gx, which is overwritten next.
-      T* out = engine::mutable_ptr<T>(gx) + lead * rows * cols;
+      // The normalised rows that come with mean and deviation go to grads.x, which is overwritten next.
+      T* out = engine::mutable_ptr<T>(grads.x) + lead * rows * cols;
       layer_norm(x.data(lead), none, none, eps, out, mean, rstd, rows, cols);
       layer_norm_backward(g.data(lead), x.data(lead), static_cast<const T*>(mean), static_cast<const T*>(rstd),
-                          weight.data(lead), out, engine::mutable_ptr<T>(g_weight) + lead * cols,
-                          engine::mutable_ptr<T>(g_bias) + lead * cols, rows, cols);
+                          weight.data(lead), out, engine::mutable_ptr<T>(grads.weight) + lead * cols,
+                          engine::mutable_ptr<T>(grads.bias) + lead * cols, rows, cols);
     }
-    return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    return grads.take();
   });
 }
 

@@ -224,42 +224,36 @@ void run_gather(const char* name, GatherCall<T>& call, Device device) {
   launch_tiles<T, 1, kAdjoint>(name, call, device);
 }
 
+// The filters are (O, C, taps) in each group: the adjoint gives C channels for O.
+template <class T, bool kAdjoint>
+void gather(const char* name, const cpu::ConvShape& s, const T* source, const T* filter, T* result, Device device) {
+  const std::int64_t per_output = s.group_c() * s.taps();
+  GatherCall<T> call{};
+  call.source = source;
+  call.filter = filter;
+  call.result = result;
+  call.h = GatherAxis(s.g.h, kAdjoint);
+  call.w = GatherAxis(s.g.w, kAdjoint);
+  call.images = s.n;
+  call.groups = s.g.groups;
+  call.rows = kAdjoint ? s.group_c() : s.group_o();
+  call.channels = kAdjoint ? s.group_o() : s.group_c();
+  call.filter_row = kAdjoint ? s.taps() : per_output;
+  call.filter_channel = kAdjoint ? per_output : s.taps();
+  call.filter_group = s.group_o() * per_output;
+  run_gather<T, kAdjoint>(name, call, device);
+}
+
 }  // namespace
 
 template <class T>
 void own_conv(const cpu::ConvShape& s, const T* x, const T* w, T* y, Device device) {
-  GatherCall<T> call{};
-  call.source = x;
-  call.filter = w;
-  call.result = y;
-  call.h = GatherAxis(s.g.h, false);
-  call.w = GatherAxis(s.g.w, false);
-  call.images = s.n;
-  call.groups = s.g.groups;
-  call.rows = s.group_o();
-  call.channels = s.group_c();
-  call.filter_row = s.group_c() * s.taps();
-  call.filter_channel = s.taps();
-  call.filter_group = call.rows * call.filter_row;
-  run_gather<T, false>("conv", call, device);
+  gather<T, false>("conv", s, x, w, y, device);
 }
 
 template <class T>
 void own_conv_input_grad(const cpu::ConvShape& s, const T* g, const T* w, T* x, Device device) {
-  GatherCall<T> call{};
-  call.source = g;
-  call.filter = w;
-  call.result = x;
-  call.h = GatherAxis(s.g.h, true);
-  call.w = GatherAxis(s.g.w, true);
-  call.images = s.n;
-  call.groups = s.g.groups;
-  call.rows = s.group_c();
-  call.channels = s.group_o();
-  call.filter_row = s.taps();
-  call.filter_channel = s.group_c() * s.taps();
-  call.filter_group = call.channels * call.filter_channel;
-  run_gather<T, true>("conv_input_grad", call, device);
+  gather<T, true>("conv_input_grad", s, g, w, x, device);
 }
 
 #define SOLVENT_INSTANTIATE(T)                                                   \

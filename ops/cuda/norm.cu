@@ -18,18 +18,17 @@
 #include "solvent/core/engine/view.h"
 #include "solvent/core/rng.h"
 #include "solvent/ops/cpu/norm.h"
-#include "solvent/ops/cpu/norm_kernels.h"
+#include "solvent/ops/cpu/norm_operands.h"
 #include "solvent/ops/cpu/reduce.h"
-#include "solvent/ops/cpu/repeats.h"
 #include "solvent/ops/cuda/row_kernels.h"
 
 namespace solvent::cuda {
 namespace {
 
+using cpu::channels_of;
 using cpu::ChannelShape;
-
-// The last three extents.
-ChannelShape channels_of(const Shape& shape) { return {shape.at(-3), shape.at(-2), shape.at(-1)}; }
+using cpu::NormGrads;
+using cpu::Shared;
 
 // 1 / sqrt(var + eps), rounded once.
 template <class T>
@@ -236,18 +235,6 @@ struct ScaleOf {
   __device__ T operator()(const T (&x)[2]) const { return x[0] * reciprocal_deviation(x[1], eps); }
 };
 
-// Values shared by directions, as in ops/cpu/norm.cpp: those of leading index `lead` start at data(lead).
-template <class T>
-struct Shared {
-  cpu::Repeated values;
-  std::int64_t each;  // elements per leading index
-
-  Shared(const Tensor& t, std::int64_t count, int kept = 3) : values(cpu::distinct_part(t, kept)), each(count) {}
-  [[nodiscard]] const T* data(std::int64_t lead) const {
-    return engine::ptr<T>(values.part) + lead * each % values.count;
-  }
-};
-
 // --- dropout --------------------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -371,14 +358,9 @@ TensorVec batch_normalise_grad(std::span<Tensor> inputs, const Attrs* attrs) {
     using T = typename decltype(tag)::type;
     const Shape shape = inputs[0].shape();
     const ChannelShape s = channels_of(shape);
-    Shape per_channel = shape;
-    per_channel[shape.rank() - 3] = 1;
-    per_channel[shape.rank() - 1] = 1;
     const Device device = inputs[0].device();
-    Tensor gx = engine::empty(shape, dtype_of<T>, device);
-    Tensor g_weight = engine::empty(per_channel, dtype_of<T>, device);
-    Tensor g_bias = engine::empty(per_channel, dtype_of<T>, device);
-    if (shape.product() == 0) return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    NormGrads grads(inputs[0], {-3, -1});
+    if (grads.is_empty()) return grads.take();
     const std::int64_t each = s.samples * s.channels * s.size;
     const Shared<T> g(inputs[0], each), x(inputs[1], each);
     const Shared<T> weight(inputs[2], s.channels), mean(inputs[3], s.channels), var(inputs[4], s.channels);
@@ -386,15 +368,15 @@ TensorVec batch_normalise_grad(std::span<Tensor> inputs, const Attrs* attrs) {
     T* const a = engine::mutable_ptr<T>(constants);
     for (std::int64_t lead = 0; lead < shape.product() / each; ++lead) {
       const BackwardConstants<T> out{a, a + s.channels, a + 2 * s.channels,
-                                     engine::mutable_ptr<T>(g_weight) + lead * s.channels,
-                                     engine::mutable_ptr<T>(g_bias) + lead * s.channels};
+                                     engine::mutable_ptr<T>(grads.weight) + lead * s.channels,
+                                     engine::mutable_ptr<T>(grads.bias) + lead * s.channels};
       const ChannelSums<T> sums{
           mean.data(lead), var.data(lead), weight.data(lead), eps, T{1} / static_cast<T>(s.samples * s.size), out};
       reduce_channels(device, s, sums, {g.data(lead), x.data(lead)});
       map_channels<T>(device, s, ChannelBackward<T>{mean.data(lead), out.a, out.b, out.c}, {g.data(lead), x.data(lead)},
-                      engine::mutable_ptr<T>(gx) + lead * each);
+                      engine::mutable_ptr<T>(grads.x) + lead * each);
     }
-    return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    return grads.take();
   });
 }
 
@@ -420,29 +402,21 @@ TensorVec layer_norm_affine_rows_grad(std::span<Tensor> inputs, const Attrs* att
     const Shape shape = inputs[0].shape();
     const std::int64_t count = shape.at(-2) * shape.at(-1);
     const std::int64_t columns = shape.at(-1);
-    Shape per_column = shape;
-    per_column[shape.rank() - 2] = 1;
     const Device device = inputs[0].device();
-    Tensor gx = engine::empty(shape, dtype_of<T>, device);
-    Tensor g_weight = engine::empty(per_column, dtype_of<T>, device);
-    Tensor g_bias = engine::empty(per_column, dtype_of<T>, device);
-    if (shape.product() == 0) {
-      fill(g_weight, 0.0);
-      fill(g_bias, 0.0);
-      return {std::move(gx), std::move(g_weight), std::move(g_bias)};
-    }
+    NormGrads grads(inputs[0], {-2});
+    if (grads.is_empty()) return grads.take();
     const Rows rows{device, shape.at(-2), columns};
     Tensor statistics = engine::empty(Shape{2, rows.rows}, dtype_of<T>, device);
     T* const stats = engine::mutable_ptr<T>(statistics);
     const Shared<T> g(inputs[0], count, 2), x(inputs[1], count, 2), weight(inputs[2], columns, 2);
     for (std::int64_t lead = 0; lead < shape.product() / count; ++lead) {
       layer_norm_backward(rows, g.data(lead), x.data(lead), weight.data(lead), eps,
-                          engine::mutable_ptr<T>(gx) + lead * count, stats);
+                          engine::mutable_ptr<T>(grads.x) + lead * count, stats);
       layer_norm_parameter_sums(rows, g.data(lead), x.data(lead), static_cast<const T*>(stats),
-                                engine::mutable_ptr<T>(g_weight) + lead * columns,
-                                engine::mutable_ptr<T>(g_bias) + lead * columns);
+                                engine::mutable_ptr<T>(grads.weight) + lead * columns,
+                                engine::mutable_ptr<T>(grads.bias) + lead * columns);
     }
-    return {std::move(gx), std::move(g_weight), std::move(g_bias)};
+    return grads.take();
   });
 }
 

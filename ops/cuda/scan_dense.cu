@@ -21,6 +21,7 @@
 #include "solvent/core/cuda/strided.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/scan.h"
+#include "solvent/ops/cuda/scan_call.h"
 #include "solvent/ops/cuda/unroll.h"
 
 namespace solvent::cuda {
@@ -33,31 +34,20 @@ constexpr std::int64_t kShortScan = 128;
 constexpr std::int64_t kBlocks = 1024;  // that the chunked design aims at
 
 template <class T>
-struct Call {
-  const T* a;
-  const T* b;
-  const T* h0;  // null: zeros
-  T* h;
-  const T* starts;  // (lead, chunks - 1, B, n): states at the ends of chunks; null for one chunk
-  T* products;      // (chunks - 1, B, n, n) and
-  T* offsets;       // (lead, chunks - 1, B, n): maps of chunks
-  std::int64_t steps, batch, lead;
-  std::int64_t length, chunks;  // of a chunk, in steps
-  std::int64_t n;
-  bool reversed, transposed, shift_a;
+struct Call : ScanCall<T> {  // chains: sequences; K: n
+  std::int64_t n = 0;
 
-  __device__ std::int64_t time(std::int64_t s) const { return reversed ? steps - 1 - s : s; }
   /// M_s of a sequence; null before the first step of a shifted scan, where it counts as zero.
   __device__ const T* matrix(std::int64_t s, std::int64_t sequence) const {
-    if (shift_a && s == 0) return nullptr;
-    return a + ((time(s) + (shift_a ? 1 : 0)) * batch + sequence) * n * n;
+    if (this->shift_a && s == 0) return nullptr;
+    return this->a + ((this->time(s) + (this->shift_a ? 1 : 0)) * this->chains + sequence) * n * n;
   }
   __device__ std::int64_t vector_at(std::int64_t r, std::int64_t s, std::int64_t sequence) const {
-    return ((r * steps + time(s)) * batch + sequence) * n;
+    return ((r * this->steps + this->time(s)) * this->chains + sequence) * n;
   }
   __device__ T first_state(std::int64_t r, std::int64_t chunk, std::int64_t sequence, std::int64_t i) const {
-    if (chunk > 0) return starts[((r * (chunks - 1) + chunk - 1) * batch + sequence) * n + i];
-    return h0 != nullptr ? h0[(r * batch + sequence) * n + i] : T(0);
+    if (chunk > 0) return this->starts[((r * (this->chunks - 1) + chunk - 1) * this->chains + sequence) * n + i];
+    return this->h0 != nullptr ? this->h0[(r * this->chains + sequence) * n + i] : T(0);
   }
 };
 
@@ -88,10 +78,10 @@ __global__ void states_kernel(Call<T> call) {
   const int row = static_cast<int>(threadIdx.x) / kLanesPerRow;
   const int lane = static_cast<int>(threadIdx.x) % kLanesPerRow;
   const bool writes = row < n && lane == 0;
-  for (std::int64_t work = blockIdx.x; work < call.lead * call.chunks * call.batch; work += gridDim.x) {
-    const std::int64_t sequence = work % call.batch;
-    const std::int64_t chunk = work / call.batch % call.chunks;
-    const std::int64_t r = work / call.batch / call.chunks;
+  for (std::int64_t work = blockIdx.x; work < call.lead * call.chunks * call.chains; work += gridDim.x) {
+    const std::int64_t sequence = work % call.chains;
+    const std::int64_t chunk = work / call.chains % call.chunks;
+    const std::int64_t r = work / call.chains / call.chunks;
     const std::int64_t begin = chunk * call.length;
     const std::int64_t end = begin + call.length < call.steps ? begin + call.length : call.steps;
     T ahead[kDepth][kElements];
@@ -171,10 +161,10 @@ __global__ void maps_kernel(Call<T> call, int width, std::int64_t groups) {
   const bool active = i0 < rows;
   const std::int64_t maps = call.chunks - 1;
   const std::int64_t all = call.n + call.lead;
-  for (std::int64_t work = blockIdx.x; work < maps * call.batch * groups; work += gridDim.x) {
+  for (std::int64_t work = blockIdx.x; work < maps * call.chains * groups; work += gridDim.x) {
     const std::int64_t first = work % groups * width;
-    const std::int64_t sequence = work / groups % call.batch;
-    const std::int64_t chunk = work / groups / call.batch;
+    const std::int64_t sequence = work / groups % call.chains;
+    const std::int64_t chunk = work / groups / call.chains;
     const std::int64_t begin = chunk * call.length;
     const std::int64_t end = begin + call.length;  // only the last chunk, which has no map, may be shorter
     T ahead[kElements];
@@ -232,9 +222,9 @@ __global__ void maps_kernel(Call<T> call, int width, std::int64_t groups) {
       const int i = e / width;
       const std::int64_t column = first + e % width;
       if (column < call.n) {
-        call.products[((chunk * call.batch + sequence) * call.n + i) * call.n + column] = x[e];
+        call.products[((chunk * call.chains + sequence) * call.n + i) * call.n + column] = x[e];
       } else if (column < all) {
-        call.offsets[(((column - call.n) * maps + chunk) * call.batch + sequence) * call.n + i] = x[e];
+        call.offsets[(((column - call.n) * maps + chunk) * call.chains + sequence) * call.n + i] = x[e];
       }
     }
   }
@@ -250,9 +240,9 @@ __global__ void rows_kernel(Call<T> call) {
   const std::int64_t lane = threadIdx.x % 32;
   const std::int64_t warp = threadIdx.x / 32;
   const std::int64_t warps = blockDim.x / 32;
-  for (std::int64_t work = blockIdx.x; work < call.lead * call.batch; work += gridDim.x) {
-    const std::int64_t sequence = work % call.batch;
-    const std::int64_t r = work / call.batch;
+  for (std::int64_t work = blockIdx.x; work < call.lead * call.chains; work += gridDim.x) {
+    const std::int64_t sequence = work % call.chains;
+    const std::int64_t r = work / call.chains;
     __syncthreads();
     for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) states[i] = call.first_state(r, 0, sequence, i);
     for (std::int64_t s = 0; s < call.steps; ++s) {
@@ -286,7 +276,7 @@ template <class T>
 void launch_states(const Call<T>& call, Device device) {
   const int n = static_cast<int>(call.n);
   Launch where =
-      over_blocks(kName, call.lead * call.chunks * call.batch, device, round_to_warps(call.n * kLanesPerRow));
+      over_blocks(kName, call.lead * call.chunks * call.chains, device, round_to_warps(call.n * kLanesPerRow));
   where.shared_bytes = sizeof(T) * static_cast<std::size_t>(2 * n * row_stride(n) + 2 * n);
   if (n <= 16) return launch(where, states_kernel<T, 4, 4>, call);
   if (n <= 32) return launch(where, states_kernel<T, 8, 4>, call);
@@ -301,8 +291,8 @@ void launch_maps(const Call<T>& call, Device device) {
   const std::int64_t width = ((all + groups - 1) / groups + kSide - 1) / kSide * kSide;
   const std::int64_t computing = rows / kSide * (width / kSide);
   const std::int64_t loading = (call.n * call.n + 15) / 16;  // at most 16 elements per thread
-  Launch where =
-      over_blocks(kName, (call.chunks - 1) * call.batch * groups, device, round_to_warps(std::max(computing, loading)));
+  Launch where = over_blocks(kName, (call.chunks - 1) * call.chains * groups, device,
+                             round_to_warps(std::max(computing, loading)));
   where.shared_bytes = sizeof(T) * static_cast<std::size_t>(2 * rows * rows + 2 * rows * width);
   launch(where, maps_kernel<T, 16>, call, static_cast<int>(width), groups);
 }
@@ -311,30 +301,21 @@ template <class T>
 void run(Call<T> call, Device device) {
   if (call.n > kLargestTile) {
     call.chunks = 1;
-    Launch where = over_blocks(kName, call.lead * call.batch, device, 512);
+    Launch where = over_blocks(kName, call.lead * call.chains, device, 512);
     where.shared_bytes = 2 * sizeof(T) * static_cast<std::size_t>(call.n);
     return launch(where, rows_kernel<T>, call);
   }
-  const bool chunked = call.lead * call.batch < kManySequences && call.steps >= kShortScan;
-  call.length = chunked ? std::max<std::int64_t>((call.steps * call.batch + kBlocks - 1) / kBlocks, 16) : call.steps;
+  const bool chunked = call.lead * call.chains < kManySequences && call.steps >= kShortScan;
+  call.length = chunked ? std::max<std::int64_t>((call.steps * call.chains + kBlocks - 1) / kBlocks, 16) : call.steps;
   call.chunks = (call.steps + call.length - 1) / call.length;
   Tensor products, offsets;
   if (call.chunks > 1) {
-    products = engine::empty(Shape{call.chunks - 1, call.batch, call.n, call.n}, dtype_of<T>, device);
-    offsets = engine::empty(Shape{call.lead, call.chunks - 1, call.batch, call.n}, dtype_of<T>, device);
+    products = engine::empty(Shape{call.chunks - 1, call.chains, call.n, call.n}, dtype_of<T>, device);
+    offsets = engine::empty(Shape{call.lead, call.chunks - 1, call.chains, call.n}, dtype_of<T>, device);
     call.products = engine::mutable_ptr<T>(products);
     call.offsets = engine::mutable_ptr<T>(offsets);
     launch_maps(call, device);
-    Call<T> between{};
-    between.a = call.products;
-    between.b = call.offsets;
-    between.h = call.offsets;
-    between.h0 = call.h0;
-    between.steps = call.chunks - 1;
-    between.batch = call.batch;
-    between.lead = call.lead;
-    between.n = call.n;
-    run(between, device);
+    run(Call<T>{scan_of_chunks<T>(call), call.n}, device);
     call.starts = call.offsets;
   }
   launch_states(call, device);
@@ -344,19 +325,7 @@ void run(Call<T> call, Device device) {
 
 template <class T>
 void dense_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device) {
-  Call<T> call{};
-  call.a = a;
-  call.b = b;
-  call.h0 = h0;
-  call.h = h;
-  call.steps = shape.T;
-  call.batch = shape.B;
-  call.lead = shape.lead;
-  call.n = shape.n;
-  call.reversed = shape.reversed;
-  call.transposed = shape.transposed;
-  call.shift_a = shape.shift_a;
-  run(call, device);
+  run(Call<T>{scan_call(shape, a, b, h0, h), shape.n}, device);
 }
 
 template void dense_scan(const cpu::ScanShape&, const float*, const float*, const float*, float*, Device);

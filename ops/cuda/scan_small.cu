@@ -23,6 +23,7 @@
 #include "solvent/core/cuda/strided.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/scan.h"
+#include "solvent/ops/cuda/scan_call.h"
 #include "solvent/ops/cuda/unroll.h"
 
 namespace solvent::cuda {
@@ -34,20 +35,8 @@ constexpr std::int64_t kTileChains = 16;
 constexpr std::int64_t kChunkThreads = 65536;  // that the chunked design aims at
 
 template <class T>
-struct Call {
-  const T* a;
-  const T* b;
-  const T* h0;  // null: zeros
-  T* h;
-  const T* starts;  // (lead, chunks - 1, chains, K): states at the ends of chunks; null for one chunk
-  T* products;      // (chunks - 1, chains, K, K) and
-  T* offsets;       // (lead, chunks - 1, chains, K): maps of chunks
-  std::int64_t steps, chains, lead;
-  std::int64_t length, chunks;  // of a chunk, in steps
-  bool reversed, transposed, shift_a;
+struct Call : ScanCall<T> {
   Divider per_step_a, per_step_b;  // of a tile: elements of all chains at one step
-
-  __device__ std::int64_t time(std::int64_t s) const { return reversed ? steps - 1 - s : s; }
 };
 
 // --- one step ---------------------------------------------------------------------------------------------------------
@@ -375,15 +364,7 @@ void run(Call<T> call, Device device) {
     } else {
       launch(threads(call.chunks - 1), compose_kernel<T, K>, call);
     }
-    Call<T> between{};
-    between.a = call.products;
-    between.b = call.offsets;
-    between.h = call.offsets;
-    between.h0 = call.h0;
-    between.steps = call.chunks - 1;
-    between.chains = call.chains;
-    between.lead = call.lead;
-    run<T, K>(between, device);
+    run<T, K>(Call<T>{scan_of_chunks<T>(call), {}, {}}, device);
     call.starts = call.offsets;
   }
   if (tiled) {
@@ -402,17 +383,7 @@ void run(Call<T> call, Device device) {
 
 template <class T>
 void small_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device) {
-  Call<T> call{};
-  call.a = a;
-  call.b = b;
-  call.h0 = h0;
-  call.h = h;
-  call.steps = shape.T;
-  call.chains = shape.B;
-  call.lead = shape.lead;
-  call.reversed = shape.reversed;
-  call.transposed = shape.transposed;
-  call.shift_a = shape.shift_a;
+  const Call<T> call{scan_call(shape, a, b, h0, h), {}, {}};
   switch (shape.block) {
     case 1: return run<T, 1>(call, device);
     case 2: return run<T, 2>(call, device);

@@ -84,6 +84,23 @@ __device__ void copy_matrix(const T* from, std::int64_t from_ld, T* to, std::int
     for (std::int64_t c = threadIdx.x % 32; c < n; c += 32) to[i * to_ld + c] = from[i * from_ld + c];
 }
 
+// Sweeps by a block until one turns nothing, which it says. `round(r, turned)` does one round and sets *turned where it turns a
+// pair; it ends where all threads may go on after a barrier.
+template <class Round>
+__device__ bool sweep_block(std::int64_t n, int* turned, const Round& round) {
+  for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
+    __syncthreads();
+    if (threadIdx.x == 0) *turned = 0;
+    for (std::int64_t r = 0; r < players_of(n) - 1; ++r) {
+      __syncthreads();
+      round(r, turned);
+    }
+    __syncthreads();
+    if (*turned == 0) return true;
+  }
+  return false;
+}
+
 // --- scaling --------------------------------------------------------------------------------------------------------------
 
 // Scales a (count, size) to elements of at most 2 in magnitude; exponents[m] is what was taken out, kNotFinite for a matrix
@@ -146,34 +163,37 @@ __device__ bool turn_pair(const RowsCall<T>& call, T* x, T* y, T* jx, T* jy) {
   return true;
 }
 
+// In shared memory, a warp per pair.
+template <class T>
+struct RowsRound {
+  const RowsCall<T>& call;
+  T* r;
+  T* j;
+
+  __device__ void operator()(std::int64_t round, int* turned) const {
+    const std::int64_t ld = odd_ld(call.n);
+    const std::int64_t players = players_of(call.n);
+    for (std::int64_t table = threadIdx.x / 32; table < players / 2; table += blockDim.x / 32) {
+      const Pair p = pair_at(table, round, players);
+      if (p.b < call.n && turn_pair(call, r + p.a * ld, r + p.b * ld, j + p.a * ld, j + p.b * ld) &&
+          threadIdx.x % 32 == 0)
+        atomicOr(turned, 1);
+    }
+  }
+};
+
 template <class T>
 __global__ void rows_shared_kernel(RowsCall<T> call) {
   __shared__ int turned;
   const std::int64_t n = call.n;
   const std::int64_t ld = odd_ld(n);
-  const std::int64_t players = players_of(n);
   T* const r = dynamic_shared<T>();
   T* const j = r + n * ld;
   for (std::int64_t m = blockIdx.x; m < call.count; m += gridDim.x) {
     __syncthreads();
     copy_matrix(call.r + m * n * n, n, r, ld, n);
     set_identity(j, ld, n);
-    bool converged = false;
-    for (int sweep = 0; sweep < kMaxSweeps && !converged; ++sweep) {
-      __syncthreads();
-      if (threadIdx.x == 0) turned = 0;
-      for (std::int64_t round = 0; round < players - 1; ++round) {
-        __syncthreads();
-        for (std::int64_t table = threadIdx.x / 32; table < players / 2; table += blockDim.x / 32) {
-          const Pair p = pair_at(table, round, players);
-          if (p.b < n && turn_pair(call, r + p.a * ld, r + p.b * ld, j + p.a * ld, j + p.b * ld) &&
-              threadIdx.x % 32 == 0)
-            atomicOr(&turned, 1);
-        }
-      }
-      __syncthreads();
-      converged = turned == 0;
-    }
+    const bool converged = sweep_block(n, &turned, RowsRound<T>{call, r, j});
     copy_matrix(r, ld, call.r + m * n * n, n, n);
     copy_matrix(j, ld, call.j + m * n * n, n, n);
     if (threadIdx.x == 0) call.turned[m] = converged ? -1 : 0;
@@ -203,7 +223,7 @@ __global__ void rows_round_kernel(RowsCall<T> call, std::int64_t round) {
   }
 }
 
-// Sweeps until no matrix turns any more; `round` launches one round. turned[m] is -1 where nothing has turned.
+// The same by launches: sweeps until no matrix turns any more; `round` launches one round. turned[m] is -1 where nothing has turned.
 template <class Round>
 void sweep_all(Tensor& turned, std::int64_t n, std::int64_t count, Device device, const Round& round) {
   for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
@@ -470,13 +490,43 @@ __device__ void rotate_columns(const Rotation<T>& r, const Pair& p, T* row, std:
   row[p.b] = i == p.a ? T(0) : r.s * x + r.c * y;
 }
 
+// In shared memory: all angles, then all rows, then all columns.
+template <class T>
+struct EighRound {
+  std::int64_t n;
+  T* a;
+  T* v;
+  Rotation<T>* rotations;
+  T limit;
+
+  __device__ void operator()(std::int64_t round, int* turned) const {
+    const std::int64_t ld = odd_ld(n);
+    const std::int64_t players = players_of(n);
+    const std::int64_t tables = players / 2;
+    for (std::int64_t t = threadIdx.x; t < tables; t += blockDim.x) {
+      bool one = false;
+      rotations[t] = symmetric_rotation(a, ld, pair_at(t, round, players), n, limit, &one);
+      if (one) atomicOr(turned, 1);
+    }
+    __syncthreads();
+    for (std::int64_t t = threadIdx.x / 32; t < tables; t += blockDim.x / 32) {
+      const Pair p = pair_at(t, round, players);
+      if (rotations[t].s == T(0)) continue;
+      rotate_rows(rotations[t], a + p.a * ld, a + p.b * ld, n);
+      rotate_rows(rotations[t], v + p.a * ld, v + p.b * ld, n);
+    }
+    __syncthreads();
+    for (std::int64_t i = threadIdx.x / 32; i < n; i += blockDim.x / 32)
+      for (std::int64_t t = threadIdx.x % 32; t < tables; t += 32)
+        if (rotations[t].s != T(0)) rotate_columns(rotations[t], pair_at(t, round, players), a + i * ld, i);
+  }
+};
+
 template <class T>
 __global__ void eigh_shared_kernel(EighCall<T> call) {
   __shared__ int turned;
   const std::int64_t n = call.n;
   const std::int64_t ld = odd_ld(n);
-  const std::int64_t players = players_of(n);
-  const std::int64_t tables = players / 2;
   T* const a = dynamic_shared<T>();
   T* const v = a + n * ld;
   auto* const rotations = reinterpret_cast<Rotation<T>*>(v + n * ld);
@@ -486,32 +536,7 @@ __global__ void eigh_shared_kernel(EighCall<T> call) {
     set_identity(v, ld, n);
     __syncthreads();
     const T limit = rotation_limit(a, ld, n);
-    bool converged = false;
-    for (int sweep = 0; sweep < kMaxSweeps && !converged; ++sweep) {
-      __syncthreads();
-      if (threadIdx.x == 0) turned = 0;
-      for (std::int64_t round = 0; round < players - 1; ++round) {
-        __syncthreads();
-        for (std::int64_t t = threadIdx.x; t < tables; t += blockDim.x) {
-          bool one = false;
-          rotations[t] = symmetric_rotation(a, ld, pair_at(t, round, players), n, limit, &one);
-          if (one) atomicOr(&turned, 1);
-        }
-        __syncthreads();
-        for (std::int64_t t = threadIdx.x / 32; t < tables; t += blockDim.x / 32) {
-          const Pair p = pair_at(t, round, players);
-          if (rotations[t].s == T(0)) continue;
-          rotate_rows(rotations[t], a + p.a * ld, a + p.b * ld, n);
-          rotate_rows(rotations[t], v + p.a * ld, v + p.b * ld, n);
-        }
-        __syncthreads();
-        for (std::int64_t i = threadIdx.x / 32; i < n; i += blockDim.x / 32)
-          for (std::int64_t t = threadIdx.x % 32; t < tables; t += 32)
-            if (rotations[t].s != T(0)) rotate_columns(rotations[t], pair_at(t, round, players), a + i * ld, i);
-      }
-      __syncthreads();
-      converged = turned == 0;
-    }
+    const bool converged = sweep_block(n, &turned, EighRound<T>{n, a, v, rotations, limit});
     copy_matrix(a, ld, call.a + m * n * n, n, n);
     copy_matrix(v, ld, call.rows + m * n * n, n, n);
     if (threadIdx.x == 0) call.turned[m] = converged ? -1 : 0;
