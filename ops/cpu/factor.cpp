@@ -26,11 +26,16 @@ void for_matrices(std::int64_t count, std::int64_t flops, const One& one, const 
     if (failed[i] >= 0) refuse(i, failed[i]);
 }
 
-// a <- (a + a^T) / 2, lower triangle.
+// a <- (a + a^T) / 2, lower triangle, in tiles: the other triangle is read down its columns.
 template <class T>
 void average_lower(T* a, std::int64_t n) noexcept {
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t j = 0; j < i; ++j) a[i * n + j] = (a[i * n + j] + a[j * n + i]) * T(0.5);
+  constexpr std::int64_t kTile = 32;
+  parallel_for(n, kTile, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t left = 0; left < end; left += kTile)
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t j = left; j < std::min(i, left + kTile); ++j)
+          a[i * n + j] = (a[i * n + j] + a[j * n + i]) * T(0.5);
+  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // All are blocked: inside a block (or panel of columns) vector loops over rows, everything else by GEMM, so large
 // matrices run at its speed and on its threads. The sequence of operations depends on sizes only: the same bits for any
 // number of threads, alone or inside a batch. Nothing here allocates or throws.
+// Panels of large matrices are turned or copied so that their loops run over whole vectors of memory that lies together.
 // Own code instead of LAPACK: OpenBLAS's results depend on its number of threads, calls on small matrices cost more than
 // the factorisation, and the build without BLAS needs it anyway.
 
@@ -27,15 +28,58 @@ namespace solvent::cpu::HWY_NAMESPACE {
 constexpr std::int64_t kFactorBlock = 48;
 constexpr std::int64_t kPanelColumns = 32;  // as in qr_work
 constexpr std::int64_t kUpdateColumns = 128;
+// Columns that LU factors in a copy of 256 KiB at most on the stack, and from how many rows on.
+constexpr std::int64_t kPackedColumns = 16;
+constexpr std::int64_t kPackedBytes = 1 << 18;
+constexpr std::int64_t kLeastPackedRows = 96;
 
 // --- Cholesky ---------------------------------------------------------------------------------------------------------------
 
-// Elements [j0, count) of one row below or on the diagonal block [j0, j1), from those before.
+// Elements [j0, count) of one row of the diagonal block, from those before.
 template <class T>
 HWY_INLINE void cholesky_row(const T* a, std::int64_t n, std::int64_t j0, std::int64_t count, const T* inverse,
                              T* row) {
   for (std::int64_t j = j0; j < count; ++j)
     row[j] = (row[j] - dot_rows(j - j0, row + j0, a + j * n + j0)) * inverse[j - j0];
+}
+
+// The same for elements [j0, j1) of `count` rows below the block, 4 vectors of rows side by side.
+template <class T>
+void cholesky_rows(const T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, const T* inverse, T* rows,
+                   std::int64_t count) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t N = lanes<T>();
+  const std::int64_t side = 4 * N;
+  alignas(64) T columns[static_cast<std::size_t>(kFactorBlock) * 4 * hn::MaxLanes(hn::ScalableTag<T>())];
+  for (std::int64_t top = 0; top < count; top += side) {
+    const std::int64_t here = std::min(side, count - top);
+    for (std::int64_t i = 0; i < side; ++i) {  // idle lanes repeat the first row
+      const T* row = rows + (top + (i < here ? i : 0)) * n;
+      for (std::int64_t j = j0; j < j1; ++j) columns[(j - j0) * side + i] = row[j];
+    }
+    for (std::int64_t j = j0; j < j1; ++j) {
+      T* column = columns + (j - j0) * side;
+      auto sum0 = hn::LoadU(d, column);
+      auto sum1 = hn::LoadU(d, column + N);
+      auto sum2 = hn::LoadU(d, column + 2 * N);
+      auto sum3 = hn::LoadU(d, column + 3 * N);
+      for (std::int64_t k = j0; k < j; ++k) {
+        const T* other = columns + (k - j0) * side;
+        const auto factor = hn::Set(d, a[j * n + k]);
+        sum0 = hn::NegMulAdd(factor, hn::LoadU(d, other), sum0);
+        sum1 = hn::NegMulAdd(factor, hn::LoadU(d, other + N), sum1);
+        sum2 = hn::NegMulAdd(factor, hn::LoadU(d, other + 2 * N), sum2);
+        sum3 = hn::NegMulAdd(factor, hn::LoadU(d, other + 3 * N), sum3);
+      }
+      const auto scale = hn::Set(d, inverse[j - j0]);
+      hn::StoreU(hn::Mul(sum0, scale), d, column);
+      hn::StoreU(hn::Mul(sum1, scale), d, column + N);
+      hn::StoreU(hn::Mul(sum2, scale), d, column + 2 * N);
+      hn::StoreU(hn::Mul(sum3, scale), d, column + 3 * N);
+    }
+    for (std::int64_t i = 0; i < here; ++i)
+      for (std::int64_t j = j0; j < j1; ++j) rows[(top + i) * n + j] = columns[(j - j0) * side + i];
+  }
 }
 
 // A22 -= L21 L21^T, lower blocks.
@@ -61,7 +105,7 @@ std::int64_t cholesky_one(T* a, std::int64_t n) {
     }
     const T* factors = inverse;
     parallel_for(n - j1, 64, [=](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) cholesky_row(a, n, j0, j1, factors, a + (j1 + i) * n);
+      cholesky_rows(a, n, j0, j1, factors, a + (j1 + begin) * n, end - begin);
     });
     cholesky_update(a, n, j0, j1);
   }
@@ -152,17 +196,98 @@ std::int64_t factor_panel(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1
   return -1;
 }
 
+// Column j of `rows` rows of kPackedColumns: its elements below the diagonal become factors, of which the columns to the
+// right lose their multiples of row j.
+template <class T>
+void eliminate_packed(T* packed, std::int64_t rows, std::int64_t j) {
+  const hn::CappedTag<T, kPackedColumns> d;
+  const std::int64_t N = static_cast<std::int64_t>(hn::Lanes(d));
+  const T pivot = packed[j * kPackedColumns + j];
+  for (std::int64_t i = j + 1; i < rows; ++i) packed[i * kPackedColumns + j] /= pivot;
+  for (std::int64_t c = (j + 1) / N * N; c < kPackedColumns; c += N) {
+    const auto right = hn::Gt(hn::Iota(d, static_cast<T>(c)), hn::Set(d, static_cast<T>(j)));
+    const auto top = hn::LoadU(d, packed + j * kPackedColumns + c);
+    for (std::int64_t i = j + 1; i < rows; ++i) {
+      T* to = packed + i * kPackedColumns + c;
+      const auto old = hn::LoadU(d, to);
+      const auto factor = hn::Set(d, packed[i * kPackedColumns + j]);
+      hn::StoreU(hn::IfThenElse(right, hn::NegMulAdd(factor, top, old), old), d, to);
+    }
+  }
+}
+
+// factor_panel for at most kPackedColumns columns, in a copy whose rows lie together: in the matrix each row is another
+// page, and with sizes of a power of two all of them share a few cache sets.
+template <class T>
+std::int64_t factor_packed(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t* pivots) {
+  alignas(64) T packed[kPackedBytes / sizeof(T)];
+  const std::int64_t rows = n - j0;
+  const std::int64_t width = j1 - j0;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    T* to = packed + i * kPackedColumns;
+    std::copy_n(a + (j0 + i) * n + j0, width, to);
+    std::fill(to + width, to + kPackedColumns, T(0));
+  }
+  for (std::int64_t j = 0; j < width; ++j) {
+    std::int64_t p = j;
+    T largest = std::abs(packed[j * kPackedColumns + j]);
+    for (std::int64_t i = j + 1; i < rows; ++i)
+      if (const T size = std::abs(packed[i * kPackedColumns + j]); size > largest) {
+        largest = size;
+        p = i;
+      }
+    pivots[j0 + j] = j0 + p;
+    if (p != j) {
+      std::swap_ranges(a + (j0 + j) * n, a + (j0 + j + 1) * n, a + (j0 + p) * n);
+      std::swap_ranges(packed + j * kPackedColumns, packed + (j + 1) * kPackedColumns, packed + p * kPackedColumns);
+    }
+    if (packed[j * kPackedColumns + j] == T(0)) return j0 + j;
+    eliminate_packed(packed, rows, j);
+  }
+  for (std::int64_t i = 0; i < rows; ++i) std::copy_n(packed + i * kPackedColumns, width, a + (j0 + i) * n + j0);
+  return -1;
+}
+
+// Rows [j0, j1) of columns [from, to) <- L11^-1 times them, on strips of columns.
+template <class T>
+void substitute_rows(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t from, std::int64_t to) {
+  parallel_for(to - from, kUpdateColumns, [=](std::int64_t begin, std::int64_t end) {
+    const std::int64_t c = from + begin;
+    for (std::int64_t i = j0 + 1; i < j1; ++i)
+      for (std::int64_t j = j0; j < i; ++j) add_row(end - begin, -a[i * n + j], a + j * n + c, a + i * n + c);
+  });
+}
+
+// Rows [j1, n) of columns [j1, to) lose L21 U12.
+template <class T>
+void subtract_block(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t to) {
+  engine::gemm<T>(false, false, n - j1, to - j1, j1 - j0, T(-1), a + j1 * n + j0, n, a + j0 * n + j1, n, T(1),
+                  a + j1 * n + j1, n);
+}
+
+// Columns [j0, j1): factor_panel, or for many rows narrow panels in copies.
+template <class T>
+std::int64_t factor_block(T* a, std::int64_t n, std::int64_t j0, std::int64_t j1, std::int64_t* pivots) {
+  constexpr std::int64_t kMostRows = kPackedBytes / (kPackedColumns * static_cast<std::int64_t>(sizeof(T)));
+  if (n - j0 < kLeastPackedRows || n - j0 > kMostRows) return factor_panel(a, n, j0, j1, pivots);
+  for (std::int64_t s0 = j0; s0 < j1; s0 += kPackedColumns) {
+    const std::int64_t s1 = std::min(s0 + kPackedColumns, j1);
+    if (const std::int64_t zero = factor_packed(a, n, s0, s1, pivots); zero >= 0) return zero;
+    if (s1 == j1) break;
+    substitute_rows(a, n, s0, s1, s1, j1);
+    subtract_block(a, n, s0, s1, j1);
+  }
+  return -1;
+}
+
 template <class T>
 std::int64_t lu_one(T* a, std::int64_t n, std::int64_t* pivots) {
   for (std::int64_t j0 = 0; j0 < n; j0 += kFactorBlock) {
     const std::int64_t j1 = std::min(j0 + kFactorBlock, n);
-    if (const std::int64_t zero = factor_panel(a, n, j0, j1, pivots); zero >= 0) return zero;
+    if (const std::int64_t zero = factor_block(a, n, j0, j1, pivots); zero >= 0) return zero;
     if (j1 == n) break;
-    // U12 = L11^-1 A12, then A22 -= L21 U12.
-    for (std::int64_t i = j0 + 1; i < j1; ++i)
-      for (std::int64_t j = j0; j < i; ++j) add_row(n - j1, -a[i * n + j], a + j * n + j1, a + i * n + j1);
-    engine::gemm<T>(false, false, n - j1, n - j1, j1 - j0, T(-1), a + j1 * n + j0, n, a + j0 * n + j1, n, T(1),
-                    a + j1 * n + j1, n);
+    substitute_rows(a, n, j0, j1, j1, n);
+    subtract_block(a, n, j0, j1, n);
   }
   return -1;
 }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "solvent/autodiff/gradcheck.h"
 #include "solvent/core/error.h"
@@ -175,6 +176,31 @@ TEST_CASE("inverse and determinants of larger matrices") {
   CHECK(det(identity(0)).item() == 1.0);
   CHECK(slogdet(identity(300) * 1e-10).log_abs.item() == Approx(-3000 * std::log(10.0)));
   CHECK(is_nan(slogdet(tensor({{NAN, 1}, {1, 1}}, float64)).sign));
+}
+
+TEST_CASE("linear systems beyond the size whose panels are copied: pivots, zero columns, NaN") {
+  for (const std::int64_t n : {95, 96, 111, 145, 260}) {
+    INFO("n = " << n);
+    // Rows out of order, so that every column exchanges rows; the determinant by another factorisation.
+    const Tensor a = flip(positive(n, 1e3), 0);
+    const Tensor b = sample(static_cast<std::uint64_t>(n) + 1, {n, 3});
+    const Tensors r = on_any_threads([&] {
+      const SignAndLog s = slogdet(a);
+      return Tensors{solve(a, b), s.sign, s.log_abs, cast(solve(cast(a, float32), cast(b, float32)), float64)};
+    });
+    CHECK(max_difference(matmul(a, r[0]), b) < 1e-11);
+    CHECK(max_difference(r[3], r[0]) < 1e-3 * max(abs(r[0])).item());
+    CHECK(r[1].item() == ((n / 2) % 2 == 0 ? 1.0 : -1.0));
+    CHECK(r[2].item() == Approx(2 * sum(log(diagonal(cholesky(flip(a, 0))))).item()).epsilon(1e-10));
+    for (const std::int64_t zero : {std::int64_t{0}, std::int64_t{17}, std::int64_t{60}, n - 1}) {
+      const Tensor column = 1.0 - reshape(one_hot(from_vector<std::int64_t>({zero}, {1}), n, float64), {n});
+      CHECK_ERROR(ValueError, solve(a * column, b), "matrix 0 of 1 is singular", "pivot " + std::to_string(zero));
+      CHECK(slogdet(a * column).log_abs.item() == -INFINITY);
+    }
+    const Tensor broken = a + pad(pad(full({1, 1}, NAN, float64), 0, n / 2, n - 1 - n / 2), 1, 20, n - 21);
+    CHECK(is_nan(slogdet(broken).sign));
+    CHECK(is_nan(solve(broken, b)));
+  }
 }
 
 TEST_CASE("qr: a = q r, q orthonormal, r upper with a positive diagonal, for all block sizes and shapes") {
