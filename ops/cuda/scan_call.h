@@ -11,16 +11,16 @@ namespace solvent::cuda {
 /// h_s = M_s h_{s-1} + b_s for `chains` sequences of states of K values; s counts in the direction of the scan.
 template <class T>
 struct ScanCall {
-  const T* a = nullptr;                       ///< (steps, chains, K, K)
-  const T* b = nullptr;                       ///< (lead, steps, chains, K)
-  const T* h0 = nullptr;                      ///< (lead, chains, K); null: zeros
-  T* h = nullptr;                             ///< as b
+  const T* a = nullptr;   ///< (steps, chains, K, K)
+  const T* b = nullptr;   ///< (lead, steps, chains, K)
+  const T* h0 = nullptr;  ///< (lead, chains, K); null: zeros
+  T* h = nullptr;         ///< as b
   std::int64_t steps = 0, chains = 0, lead = 0;
   bool reversed = false, transposed = false, shift_a = false;
-  std::int64_t length = 0, chunks = 0;        ///< of a chunk, in steps
-  T* products = nullptr;                      ///< (chunks - 1, chains, K, K) and
-  T* offsets = nullptr;                       ///< (lead, chunks - 1, chains, K): maps of chunks
-  const T* starts = nullptr;                  ///< as offsets: states at the ends of chunks; null for one chunk
+  std::int64_t length = 0, chunks = 0;  ///< of a chunk, in steps
+  T* products = nullptr;                ///< (chunks - 1, chains, K, K) and
+  T* offsets = nullptr;                 ///< (lead, chunks - 1, chains, K): maps of chunks
+  const T* starts = nullptr;            ///< as offsets: states at the ends of chunks; null for one chunk
 
   __device__ std::int64_t time(std::int64_t s) const { return reversed ? steps - 1 - s : s; }
 };
