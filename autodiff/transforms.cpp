@@ -204,13 +204,11 @@ namespace {
 // Unit directions [first, first + count) of a tensor with n elements, as (count, *shape).
 Tensor unit_directions(const Tensor& x, std::int64_t first, std::int64_t count) {
   const std::int64_t n = x.numel();
-  Tensor seeds = zeros({count, n}, x.dtype());
-  dispatch_floating(x.dtype(), "jacobian", [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T* p = engine::mutable_ptr<T>(seeds);
-    for (std::int64_t k = 0; k < count; ++k) p[k * n + first + k] = T(1);
-  });
-  return reshape(engine::copy_to(seeds, x.device()), prepend(count, x.shape()));
+  const TensorOptions options{x.dtype(), x.device()};
+  Tensor seeds = zeros({count, n}, options);
+  Tensor units = engine::view(seeds, {count}, {n + 1}, first);
+  engine::copy_into(ones({count}, options), units);
+  return reshape(std::move(seeds), prepend(count, x.shape()));
 }
 
 // (K, *y) -> (*y, K)
@@ -265,6 +263,7 @@ Tensor jacrev_of(const TensorsFn& f, const Tensor& x) {
   check_count("jacrev", "outputs", r.values.size(), 1);
   const Tensor& y = r.values[0];
   const std::int64_t m = y.numel();
+  if (m == 0) return zeros(joined(y.shape(), x.shape()), {y.dtype(), y.device()});
   // The pullback is linear: its derivative along unit cotangents is the Jacobian, whatever the point.
   const JvpResult j = jvp_batched([&r](const Tensors& g) { return r.pullback(g); },
                                   {zeros(y.shape(), {y.dtype(), y.device()})}, {unit_directions(y, 0, m)}, m);

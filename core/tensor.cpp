@@ -240,13 +240,10 @@ Tensor linspace(double first, double last, std::int64_t n, TensorOptions options
 
 Tensor eye(std::int64_t n, TensorOptions options) {
   detail::require_device("eye", options.device);
-  Tensor t = zeros({n, n}, options.dtype);
-  dispatch_all(options.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T* p = engine::mutable_ptr<T>(t);
-    for (std::int64_t i = 0; i < n; ++i) p[i * (n + 1)] = T{1};
-  });
-  return engine::copy_to(t, options.device);
+  Tensor t = zeros({n, n}, options);
+  Tensor diagonal = engine::view(t, {n}, {n + 1}, 0);
+  engine::copy_into(ones({n}, options), diagonal);
+  return t;
 }
 
 template <class T>

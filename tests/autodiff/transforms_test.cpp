@@ -171,6 +171,15 @@ TEST_CASE("Jacobians and Hessians agree between modes and with closed forms") {
   for (std::size_t i = 0; i < 3; ++i) CHECK(third.to_vector<double>()[i] == Approx(row_sums[i]).epsilon(1e-12));
 }
 
+TEST_CASE("Jacobians of and by nothing are empty") {
+  const auto f = [](const Tensor& x) { return mul(slice(x, 0, 0, 0), slice(x, 0, 0, 0)); };
+  const auto g = [](const Tensor& x) { return add(sum(x), ones({2})); };
+  CHECK(jacfwd(f, ones({3})).shape() == Shape{0, 3});
+  CHECK(jacrev(f, ones({3})).shape() == Shape{0, 3});
+  CHECK(jacfwd(g, ones({0})).shape() == Shape{2, 0});
+  CHECK(jacrev(g, ones({0})).shape() == Shape{2, 0});
+}
+
 TEST_CASE("row Jacobians equal Jacobians row by row, in blocks and under transforms") {
   const std::int64_t rows = 5000, n = 6;  // several blocks
   const Tensor x = normal(Key(1), {rows, n}, 0, 1, float64);

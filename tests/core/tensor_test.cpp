@@ -36,6 +36,8 @@ TEST_CASE("tensor: factories make dense row-major tensors with the values asked 
   CHECK(linspace(0, 1, 5, float64).to_vector<double>() == std::vector<double>{0, 0.25, 0.5, 0.75, 1});
   CHECK(linspace(0.1, 0.7, 7, float64).to_vector<double>().back() == 0.7);
   CHECK(eye(2).to_vector<float>() == std::vector<float>{1, 0, 0, 1});
+  CHECK(eye(3, int64).to_vector<std::int64_t>() == std::vector<std::int64_t>{1, 0, 0, 0, 1, 0, 0, 0, 1});
+  CHECK(eye(0).numel() == 0);
   CHECK(tensor({{1, 2}, {3, 4}}, int64).to_vector<std::int64_t>() == std::vector<std::int64_t>{1, 2, 3, 4});
   CHECK(tensor({1.5, 2.5}).shape() == Shape{2});
   CHECK(scalar(7.0, float64).rank() == 0);

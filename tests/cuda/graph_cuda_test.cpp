@@ -197,6 +197,23 @@ TEST_CASE("cuda: resizing is recorded with its weights", "[cuda][streams]") {
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));
 }
 
+TEST_CASE("cuda: inverses and the Jacobians of transforms are recorded", "[cuda][streams]") {
+  if (!has_cuda_test_device()) return;
+  const auto f = [](const Tensors& in) {
+    const auto g = [](const Tensor& x) { return tanh(mul(x, x)); };
+    const Tensor row = reshape(slice(in[0], 0, 0, 1), {5});
+    return Tensors{inverse(in[0]), eye(3, {float64, kGpu}), jacfwd(g, row), jacrev(g, row)};
+  };
+  const auto regular = [](std::uint64_t n) {
+    return on_gpu(add(normal(kKey.fold_in(n), {5, 5}, 0, 1, float64), mul(eye(5, float64), scalar(6, float64))));
+  };
+  Graph recorded = graph(f, {regular(30)});
+  const Tensor a = regular(31);
+  const Tensors got = recorded({a});
+  const Tensors expected = f({a});
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));
+}
+
 TEST_CASE("cuda: expm is recorded with the same bits", "[cuda][streams]") {
   if (!has_cuda_test_device()) return;
   const auto f = [](const Tensors& in) {
