@@ -1,6 +1,7 @@
 // Convolutions and their gradients against raw oneDNN and libtorch, on shapes of ResNets, PixelCNN++ and the small networks of
 // equilibrium propagation. Maps are plain (N, C, H, W) for everybody: oneDNN's time holds the reorders to its layout and back,
-// with all primitives made before; "oneDNN blocked" is its primitive alone, on maps that happen to have its layout.
+// with all primitives made before; "oneDNN blocked" is its primitive alone, on maps that happen to have its layout. FLOP/s
+// count the operations of the direct form, of which the tiles of 3x3 filters do 1 in 2.25.
 
 #include <array>
 #include <cmath>
