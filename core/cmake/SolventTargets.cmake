@@ -52,6 +52,9 @@ function(solvent_unrolled_kernels)
   endif()
   if("address" IN_LIST SOLVENT_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "--param=asan-stack=0;-g1")
+  elseif(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # At -O1, as in the preset dev, this pass of GCC 12 fails with an internal error in gru_newton.cpp.
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Debug>:-fno-tree-sra>")
   endif()
 endfunction()
 
