@@ -47,9 +47,6 @@ bool is_better_by_tiles(Kind kind, const ConvShape& s) noexcept {
   const std::int64_t channels = std::min(s.c, s.o);
   const std::int64_t map = std::min({s.g.h.in, s.g.w.in, s.g.h.out, s.g.w.out});
   const std::int64_t tiles = s.n * ((s.g.h.out + 1) / 2) * ((s.g.w.out + 1) / 2);
-  // Their filters or sums are 16 / 9 of the weights, more than once for weight gradients: memory that training on small maps
-  // cannot spare (tests/nn/functional_test.cpp).
-  if (8 * 16 * s.c * s.o > s.n * (s.c * s.map() + s.o * s.result())) return false;
   const bool is_weight_grad = kind == Kind::weight_grad;
   if (tiles < (channels >= 64 && !is_weight_grad ? 192 : 256)) return false;
   if (channels >= 96) return map >= 4;

@@ -32,7 +32,7 @@ namespace {
 
 constexpr std::int64_t kLocalSums = 128 << 10;  // elements that stay in L2
 constexpr std::int64_t kMostParts = 12;
-constexpr std::int64_t kPartialSums = 512 << 10;  // elements of all parts, or a quarter of the operands if that is more
+constexpr std::int64_t kPartialSums = 256 << 10;  // elements of all parts, or a quarter of the operands if that is more
 constexpr std::int64_t kPartBlocks = 3;           // at least: for each part sums are written and read once more
 constexpr std::int64_t kGroupElements = 1 << 20;  // of the transforms of a group of blocks
 constexpr std::int64_t kLeastBlocks = 2;
