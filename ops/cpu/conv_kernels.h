@@ -13,7 +13,7 @@
 /// Accuracy of the tiles. Relative to the sum of the absolute values of a result's terms, root mean square errors are 0.9e-8 to
 /// 2e-8 for maps and their gradients (32 to 256 channels, maps of mean 0 and of mean 10 with standard deviation 1), where the
 /// products have 0.8e-8 to 2.1e-8 and oneDNN 0.6e-8 to 2e-8; the largest error was 2e-7 (2.5e-7 and 1.5e-7). For weight
-/// gradients they are 0.9e-8 to 2.8e-8, and 0.9e-7 to 2.1e-7 for operands of mean 10, where sums grow long (products 0.7e-8 to
+/// gradients they are 1.2e-8 to 2.8e-8, and 1.3e-7 to 2.6e-7 for operands of mean 10, where sums grow long (products 0.7e-8 to
 /// 2e-8 and 0.6e-7 to 1.4e-7, oneDNN 1.4e-8 to 2.8e-8 and 2.4e-7 to 4.6e-7).
 ///
 /// A NaN in x, w or g reaches the results that depend on it, and no others; so does infinity, which may become NaN on the

@@ -31,11 +31,11 @@ namespace solvent::cpu::HWY_NAMESPACE {
 namespace {
 
 constexpr std::int64_t kLocalSums = 128 << 10;  // elements that stay in L2
+constexpr std::int64_t kLeastParts = 4;
 constexpr std::int64_t kMostParts = 12;
-constexpr std::int64_t kPartialSums = 256 << 10;  // elements of all parts, or a quarter of the operands if that is more
+constexpr std::int64_t kPartialSums = 256 << 10;  // elements of all parts, or what is spare if that is more
 constexpr std::int64_t kPartBlocks = 3;           // at least: for each part sums are written and read once more
-constexpr std::int64_t kGroupElements = 1 << 20;  // of the transforms of a group of blocks
-constexpr std::int64_t kLeastBlocks = 2;
+constexpr std::int64_t kGroupElements = 1 << 20;  // of the transforms of a group of blocks, at most
 // Channels of the gradient per piece of the transforms; each piece has planes of its own, as vectors reach beyond rows.
 constexpr std::int64_t kGradChannels = 16;
 constexpr auto kGradPlane = kGradChannels * static_cast<std::int64_t>(kBlockTiles + 1);
@@ -111,11 +111,15 @@ struct Layout {
         blocks(ceil_div(x.tiles(), kTiles64)),
         v_plane(c_vectors * kLanes64 * kTiles64),
         o_groups(ceil_div(o, kGradChannels)) {
-    const std::int64_t most = std::max(kLeastBlocks, kGroupElements / (v_block() + s_block()));
+    // What is little beside the operands.
+    const std::int64_t spare = x.images * (x.channels * x.height * x.width + 4 * o * x.tiles_h * x.tiles_w) / 4;
+    const bool is_local = all_sums() <= kLocalSums;
+    parts = std::min({blocks / kPartBlocks, std::max(spare, kPartialSums) / all_sums(), kMostParts});
+    if (parts < kLeastParts || !is_local) parts = 0;
+    const std::int64_t elements = is_local ? std::min(spare, kGroupElements) : kGroupElements;
+    const std::int64_t block = v_block() + s_block();
+    const std::int64_t most = std::max<std::int64_t>(1, elements / block);
     group = ceil_div(blocks, ceil_div(blocks, most));
-    const std::int64_t operands = x.images * (x.channels * x.height * x.width + 4 * o * x.tiles_h * x.tiles_w);
-    const std::int64_t most_parts = std::min(kMostParts, std::max(kPartialSums, operands / 4) / all_sums());
-    parts = all_sums() <= kLocalSums ? std::clamp<std::int64_t>(blocks / kPartBlocks, 1, most_parts) : 0;
   }
   [[nodiscard]] std::int64_t v_block() const noexcept { return 16 * v_plane; }
   [[nodiscard]] std::int64_t s_block() const noexcept { return 16 * kGradPlane * o_groups; }

@@ -209,7 +209,7 @@ bool add_shape(const std::string& name, const ConvSizes& s, double torch_at_leas
 
 const bool kRegistered[] = {
     add_shape("3x3_64_64_32x32_B16", {16, 64, 64, 32, 32, 3, 3, 1, 1}, 1.25),
-    add_shape("3x3_128_256_8x8_B32", {32, 128, 256, 8, 8, 3, 3, 1, 1}, 1.0),
+    add_shape("3x3_128_256_8x8_B32", {32, 128, 256, 8, 8, 3, 3, 1, 1}, 1.25),
     add_shape("1x1_256_256_16x16_B16", {16, 256, 256, 16, 16, 1, 1, 0, 0}, 1.8),
     add_shape("5x5_12_12_32x32_B16", {16, 12, 12, 32, 32, 5, 5, 2, 2}, 0),
     add_shape("7x7_3_64_32x32_B16", {16, 3, 64, 32, 32, 7, 7, 3, 3}, 0),
