@@ -155,7 +155,11 @@ TEST_CASE("nn::value_and_grad: peak memory of a convolutional training step", "[
   // gradients of one layer. One more tensor kept, such as the 8 MiB before the first relu, exceeds it.
   const double mebibytes = static_cast<double>(memory_stats().peak - before) / (1 << 20);
   INFO(mebibytes << " MiB");
+#ifdef NDEBUG
   CHECK(mebibytes <= 28.2);
+#else
+  CHECK(mebibytes <= 30);  // guards behind blocks bring sizes that are powers of two into the next class
+#endif
   CHECK(mebibytes > 20);  // the counter counts
 }
 
