@@ -157,7 +157,8 @@ TEST_CASE("conv kernels: NaN and infinity reach the positions that see them, and
   // At every place of a tile. Between tiles' inner elements infinity may become NaN, as differences are formed.
   for (const ConvBackend backend : {ConvBackend::gemm, ConvBackend::onednn, ConvBackend::winograd})
     for (const float bad : {NAN, INFINITY})
-      for (const auto& [row, column] : {std::pair{2, 2}, {1, 4}, {4, 3}, {3, 1}, {0, 5}}) {
+      for (const auto& place : {std::pair{2, 2}, {1, 4}, {4, 3}, {3, 1}, {0, 5}}) {
+        const int row = place.first, column = place.second;
         std::vector<float> values(16 * 36, 1.0f);
         values[static_cast<std::size_t>(3 * 36 + row * 6 + column)] = bad;
         const Tensor x = from_vector(values, {1, 16, 6, 6});
