@@ -18,8 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kMinSection = 2e-3;  // seconds per timed section: far above the clock's resolution
-constexpr int kSlowRounds = 3;        // peers of so few rounds are warmed up by the check of results only
+constexpr int kSlowRounds = 3;  // peers of so few rounds are warmed up by the check of results only
 
 double host_seconds(const std::function<void()>& run, int calls) {
   const Clock::time_point start = Clock::now();
@@ -27,12 +26,12 @@ double host_seconds(const std::function<void()>& run, int calls) {
   return std::chrono::duration<double>(Clock::now() - start).count() / calls;
 }
 
-// Warms up and chooses how many calls make one timed section.
-int calibrate(const Timer& seconds, const std::function<void()>& run) {
+// Warms up and chooses how many calls make one timed section of at least `section` seconds.
+int calibrate(const Timer& seconds, const std::function<void()>& run, double section) {
   double once = seconds(run, 1);
   if (once > 0.1) return 1;  // too slow to be worth a second warm-up
   once = std::max(seconds(run, 2), 1e-9);
-  return std::clamp(static_cast<int>(std::ceil(kMinSection / once)), 1, 1 << 20);
+  return std::clamp(static_cast<int>(std::ceil(section / once)), 1, 1 << 20);
 }
 
 double quantile(std::vector<double> values, double q) {
@@ -61,10 +60,10 @@ void run_row(benchmark::State& state, const Row& row, const Timer& seconds) {
   std::vector<const Peer*> peers;
   for (const Peer& peer : row.peers)
     if (peer.run) peers.push_back(&peer);
-  Samples ours{.calls = calibrate(seconds, row.run), .times = {}, .ratios = {}};
+  Samples ours{.calls = calibrate(seconds, row.run, row.min_section), .times = {}, .ratios = {}};
   std::vector<Samples> theirs(peers.size());
   for (std::size_t i = 0; i < peers.size(); ++i)
-    if (peers[i]->max_rounds > kSlowRounds) theirs[i].calls = calibrate(seconds, peers[i]->run);
+    if (peers[i]->max_rounds > kSlowRounds) theirs[i].calls = calibrate(seconds, peers[i]->run, row.min_section);
 
   const Clock::time_point start = Clock::now();
   for (auto _ : state) {

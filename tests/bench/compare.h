@@ -46,7 +46,8 @@ struct Row {
   double gflops_at_least = 0;
   double bytes = 0;  ///< per call
   int rounds = 21;
-  double max_seconds = 3;  ///< of rounds, after which a row with three of them stops
+  double min_section = 2e-3;  ///< seconds that one party runs before the next takes its turn, at least
+  double max_seconds = 3;     ///< of rounds, after which a row with three of them stops
   /// Largest error of the result; run once before timing, the row fails above `tolerance`.
   std::function<double()> error;
   double tolerance = 0;

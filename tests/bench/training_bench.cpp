@@ -65,6 +65,8 @@ Row training_row(std::shared_ptr<Model> model, Tensor x, std::unique_ptr<nn::Opt
   Row row;
   row.run = [step] { benchmark::DoNotOptimize(step()); };
   row.rounds = 15;
+  row.min_section =
+      40e-3;  // steps follow steps: the first one after another program finds the caches full of its tensors
   row.peers = {{.name = "libtorch", .run = torch.run, .at_least = of_torch, .max_rounds = torch_rounds}};
   if (torch.run) {  // three steps of both: the loss sees the optimizer too
     row.error = [=] {
