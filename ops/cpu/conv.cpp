@@ -7,6 +7,7 @@
 
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cpu/conv_kernels.h"
+#include "solvent/ops/cpu/conv_winograd.h"
 #include "solvent/ops/widen.h"
 
 namespace solvent::cpu {
@@ -44,6 +45,7 @@ bool is_better_as_product(Kind kind, const ConvShape& s) noexcept {
 // oneDNN, 1.65 in the middle, nine in ten at least 1.25. Below, too few tiles share the transform of the filters, or too few
 // channels that of the tiles; small maps gain less, as oneDNN skips what falls on padding.
 bool is_better_by_tiles(Kind kind, const ConvShape& s) noexcept {
+  if (!has_winograd(s)) return false;
   const std::int64_t channels = std::min(s.c, s.o);
   const std::int64_t map = std::min({s.g.h.in, s.g.w.in, s.g.h.out, s.g.w.out});
   const std::int64_t tiles = s.n * ((s.g.h.out + 1) / 2) * ((s.g.w.out + 1) / 2);

@@ -219,6 +219,23 @@ TEST_CASE("conv kernels: tiles with every instruction set") {
   });
 }
 
+TEST_CASE("conv kernels: what tiles do not serve goes to oneDNN as before") {
+  if (!cpu::has_onednn()) return;
+  // As many channels as tiles want, but other filters, strides, distances, groups.
+  const std::vector<ConvSizes> sizes = {{3, 96, 64, 1, conv_axis(28, 2, 1, 1, 0), conv_axis(28, 3, 1, 1, 1)},
+                                        {8, 64, 64, 1, conv_axis(28, 3, 2, 1, 1), conv_axis(28, 3, 2, 1, 1)},
+                                        {3, 64, 64, 1, conv_axis(28, 3, 1, 2, 2, 2), conv_axis(28, 3, 1, 2, 2, 2)},
+                                        {3, 128, 128, 2, conv_axis(28, 3, 1, 1, 1), conv_axis(28, 3, 1, 1, 1)}};
+  for (const ConvSizes& s : sizes)
+    for (const Call& call : calls(s, float32)) {
+      INFO(call.name << " x " << to_string(map_shape(s)) << " w " << to_string(filter_shape(s)));
+      const ConvGeometry g{s.h, s.w, s.groups};
+      const Tensor chosen = call.run(call.a, call.b, g, ConvBackend::automatic);
+      CHECK(same_bits(chosen, call.run(call.a, call.b, g, ConvBackend::onednn)));
+      CHECK_FALSE(same_bits(chosen, call.run(call.a, call.b, g, ConvBackend::gemm)));
+    }
+}
+
 TEST_CASE("conv kernels: SOLVENT_CONV=direct refuses tiles", "[conv_direct]") {
   const char* text = std::getenv("SOLVENT_CONV");
   const bool refused = text != nullptr && std::string(text) == "direct";
