@@ -36,8 +36,8 @@ struct FilterAxis {
   std::int64_t size = 1;
   std::int64_t stride = 0;  ///< in the row-major filter, which may be a part of a larger one
   std::int64_t padded = 1;  ///< extent in the blocked layout
-  std::int64_t blocked =
-      0;  ///< stride there of what is left of a position when it is divided by the blocks of its axis
+  /// Stride in the blocked layout of what is left of a position when it is divided by the blocks of its axis.
+  std::int64_t blocked = 0;
 };
 
 /// A block inside of a layout. The last one varies fastest.

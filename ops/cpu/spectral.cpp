@@ -1,6 +1,6 @@
 // Symmetric eigenproblems and singular values of batches: memory, scaling, order, signs and errors around the kernels of
-// spectral_core.cpp and, for large matrices, spectral_lapack.cpp. Matrices are scaled by a power of two to elements of at most 2, so nothing over- or underflows on
-// the way, and the result is the same as if nothing had been done.
+// spectral_core.cpp and, for large matrices, spectral_lapack.cpp. Matrices are scaled by a power of two to elements of at
+// most 2, so nothing over- or underflows on the way, and the result is the same as if nothing had been done.
 
 #include <algorithm>
 #include <cmath>

@@ -13,7 +13,8 @@ template <class T>
 using NormBits = std::conditional_t<sizeof(T) == 4, unsigned, unsigned long long>;
 
 /// One pass over all steps: y <- y + d with d_t = J_t d_{t-1} + r_t at the old states, then r and J at the new ones, composed
-/// to one map d -> A d + v per chunk of time; with damping, a part of J in its place. Chunk c has the steps [c length, (c + 1) length) that there are.
+/// to one map d -> A d + v per chunk of time; with damping, a part of J in its place. Chunk c has the steps
+/// [c length, (c + 1) length) that there are.
 template <class T>
 struct NewtonWalk {
   std::int64_t steps, batch, hidden;
