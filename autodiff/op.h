@@ -143,6 +143,11 @@ class SOLVENT_API Rule {
   [[nodiscard]] const A& attrs() const noexcept {
     return static_cast<const A&>(*attrs_);
   }
+  /// The same for operations that are also called without attributes: null then.
+  template <class A>
+  [[nodiscard]] const A* attrs_if_any() const noexcept {
+    return static_cast<const A*>(attrs_);
+  }
 
  private:
   const Tensor& checked(const Tensor* values, int i, bool data, const char* what) const;

@@ -1,5 +1,5 @@
 #pragma once
-/// How exactly GPUs multiply float32 matrices.
+/// How exactly GPUs multiply float32 matrices: for a whole process, or for one call of matmul() or a convolution.
 
 #include <cstdint>
 #include <string>
@@ -15,8 +15,9 @@ enum class MatmulPrecision : std::uint8_t {
   bf16,     ///< factors may be rounded to bfloat16, 8 bits (relative error about 4e-3 per factor)
 };
 
-/// Sets the precision of the products that follow, in all threads of the process. It permits, and does not promise, the
-/// rounding: small products and products with vectors stay exact. float64 and the CPU are not affected.
+/// Sets the precision of products and convolutions that are called without one, from now on and in all threads. It permits,
+/// and does not promise, the rounding: small products and products with vectors stay exact. float64 and the CPU are not
+/// affected. Derivatives of a product or a convolution are computed with the precision of its call, whenever that is.
 SOLVENT_API void set_matmul_precision(MatmulPrecision precision) noexcept;
 
 /// What set_matmul_precision() set last; `highest` at the start.

@@ -50,9 +50,10 @@ struct ConvAttrs : AttrsBase<ConvAttrs> {
     const ConvAxis& h = geometry.h;
     const ConvAxis& w = geometry.w;
     return fmt::format(
-        "map=({}, {}) kernel=({}, {}) stride=({}, {}) padding=({}, {}, {}, {}) dilation=({}, {}) groups={}", h.in, w.in,
-        h.kernel, w.kernel, h.stride, w.stride, h.before, h.after, w.before, w.after, h.dilation, w.dilation,
-        geometry.groups);
+        "map=({}, {}) kernel=({}, {}) stride=({}, {}) padding=({}, {}, {}, {}) dilation=({}, {}) groups={}{}", h.in,
+        w.in, h.kernel, w.kernel, h.stride, w.stride, h.before, h.after, w.before, w.after, h.dilation, w.dilation,
+        geometry.groups,
+        geometry.precision == MatmulPrecision::highest ? "" : " precision=" + to_string(geometry.precision));
   }
 };
 
@@ -271,17 +272,24 @@ void set_results(const char* op, ConvGeometry& g, int spatial) {
   g.w.out = positions(g.w);
 }
 
+MatmulPrecision precision_of(const std::optional<MatmulPrecision>& wanted) {
+  return wanted ? *wanted : matmul_precision();
+}
+
 // Extents of map, filter and result are filled in later.
 ConvGeometry geometry_of(const Conv2dOptions& o) {
   return {
       {.stride = o.stride.height, .before = o.padding.top, .after = o.padding.bottom, .dilation = o.dilation.height},
       {.stride = o.stride.width, .before = o.padding.left, .after = o.padding.right, .dilation = o.dilation.width},
-      o.groups};
+      o.groups,
+      precision_of(o.precision)};
 }
 
 ConvGeometry geometry_of(const Conv1dOptions& o) {
-  return {
-      {}, {.stride = o.stride, .before = o.padding.before, .after = o.padding.after, .dilation = o.dilation}, o.groups};
+  return {{},
+          {.stride = o.stride, .before = o.padding.before, .after = o.padding.after, .dilation = o.dilation},
+          o.groups,
+          precision_of(o.precision)};
 }
 
 constexpr Words kConv2dWords{"conv2d", "x (N, C, H, W)", "w (O, C / groups, kh, kw)"};
@@ -355,7 +363,7 @@ Tensor conv1d(Tensor x, Tensor w, const Conv1dOptions& options) {
 }
 
 Tensor conv_transpose2d(Tensor x, Tensor w, const ConvTranspose2dOptions& options) {
-  ConvGeometry g = geometry_of({options.stride, options.padding, options.dilation, options.groups});
+  ConvGeometry g = geometry_of({options.stride, options.padding, options.dilation, options.groups, options.precision});
   check_operands(kTranspose2dWords, x, w, 4);
   check_options("conv_transpose2d", g);
   if (x.size(1) != w.size(0) || w.size(0) % g.groups != 0) throw_channels(kTranspose2dWords, x, w, g.groups);
@@ -365,7 +373,8 @@ Tensor conv_transpose2d(Tensor x, Tensor w, const ConvTranspose2dOptions& option
 }
 
 Tensor conv_transpose1d(Tensor x, Tensor w, const ConvTranspose1dOptions& options) {
-  ConvGeometry g = geometry_of(Conv1dOptions{options.stride, options.padding, options.dilation, options.groups});
+  ConvGeometry g =
+      geometry_of(Conv1dOptions{options.stride, options.padding, options.dilation, options.groups, options.precision});
   check_operands(kTranspose1dWords, x, w, 3);
   check_options("conv_transpose1d", g);
   if (x.size(1) != w.size(0) || w.size(0) % g.groups != 0) throw_channels(kTranspose1dWords, x, w, g.groups);

@@ -14,7 +14,10 @@
 /// 36 multiplications: faster by about 1.5, errors at most about 2.6 times as large (ops/cpu/conv_kernels.h has the figures).
 /// SOLVENT_CONV=direct in the environment refuses them for a whole process. All differ by rounding only.
 
+#include <optional>
+
 #include "solvent/autodiff/basis.h"
+#include "solvent/core/matmul_precision.h"
 #include "solvent/ops/size2d.h"
 
 namespace solvent {
@@ -55,6 +58,8 @@ struct Conv2dOptions {
   Padding2d padding = 0;    ///< zeros around the map
   Size2d dilation = 1;      ///< steps between the filter's taps
   std::int64_t groups = 1;  ///< channels and filters are divided into this many independent convolutions
+  /// Of float32 products on a GPU, here and in derivatives; what set_matmul_precision() says if empty.
+  std::optional<MatmulPrecision> precision = std::nullopt;
 };
 
 /// The same for sequences.
@@ -63,6 +68,8 @@ struct Conv1dOptions {
   Padding1d padding = 0;      ///< zeros around the sequence
   std::int64_t dilation = 1;  ///< steps between the filter's taps
   std::int64_t groups = 1;    ///< independent convolutions
+  /// Of float32 products on a GPU, here and in derivatives; what set_matmul_precision() says if empty.
+  std::optional<MatmulPrecision> precision = std::nullopt;
 };
 
 /// How a transposed convolution spreads its input. The result has (extent - 1) stride - padding + dilation (kernel - 1) +
@@ -73,6 +80,8 @@ struct ConvTranspose2dOptions {
   Size2d output_padding = 0;  ///< further positions at the end, to undo the rounding of a stride; less than the stride
   Size2d dilation = 1;        ///< steps between the filter's taps
   std::int64_t groups = 1;    ///< independent convolutions
+  /// Of float32 products on a GPU, here and in derivatives; what set_matmul_precision() says if empty.
+  std::optional<MatmulPrecision> precision = std::nullopt;
 };
 
 /// The same for sequences.
@@ -82,6 +91,8 @@ struct ConvTranspose1dOptions {
   std::int64_t output_padding = 0;  ///< further positions at the end, less than the stride
   std::int64_t dilation = 1;        ///< steps between the filter's taps
   std::int64_t groups = 1;          ///< independent convolutions
+  /// Of float32 products on a GPU, here and in derivatives; what set_matmul_precision() says if empty.
+  std::optional<MatmulPrecision> precision = std::nullopt;
 };
 
 /// x (N, C, H, W), w (O, C / groups, kh, kw) -> (N, O, H', W').

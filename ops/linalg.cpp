@@ -41,13 +41,33 @@ namespace {
 
 // --- matmul ---------------------------------------------------------------------------------------------------------------
 
+// Of the calls that permit a GPU to round; exact ones have none.
+struct MatmulAttrs : AttrsBase<MatmulAttrs> {
+  explicit MatmulAttrs(MatmulPrecision p) : precision(p) {}
+  MatmulPrecision precision;
+
+  [[nodiscard]] std::string describe() const override { return "precision=" + to_string(precision); }
+};
+
+MatmulPrecision precision_of(const MatmulAttrs* attrs) {
+  return attrs == nullptr ? MatmulPrecision::highest : attrs->precision;
+}
+MatmulPrecision precision_of(const Rule& rule) { return precision_of(rule.attrs_if_any<MatmulAttrs>()); }
+
 TensorVec matmul_kernel(std::span<Tensor> inputs, const Attrs*) { return cpu::matmul(inputs[0], inputs[1]); }
 
+#if SOLVENT_WITH_CUDA
+TensorVec matmul_cuda(std::span<Tensor> inputs, const Attrs* attrs) {
+  return cuda::matmul(inputs[0], inputs[1], precision_of(static_cast<const MatmulAttrs*>(attrs)));
+}
+#endif
+
 TensorVec matmul_jvp(const Rule& rule, std::span<const Tensor> tangents) {
+  const MatmulPrecision precision = precision_of(rule);
   Tensor t;
-  if (tangents[0].defined()) t = matmul(tangents[0], rule.input(1));
+  if (tangents[0].defined()) t = matmul(tangents[0], rule.input(1), precision);
   if (tangents[1].defined()) {
-    Tensor other = matmul(rule.input(0), tangents[1]);
+    Tensor other = matmul(rule.input(0), tangents[1], precision);
     t = t.defined() ? add(std::move(t), std::move(other)) : std::move(other);
   }
   return t;
@@ -57,37 +77,44 @@ bool is_column_major(const Tensor& t) { return t.strides()[t.rank() - 2] == 1 &&
 
 // a b, lying in memory like `like`: the gradient of the weights W (out, in) of x W^T comes out row-major, as W is, and
 // whoever reads both (an optimizer) need not copy it.
-Tensor product_like(const Tensor& like, const Tensor& a, const Tensor& b) {
-  return is_column_major(like) ? mT(matmul(mT(b), mT(a))) : matmul(a, b);
+Tensor product_like(const Tensor& like, const Tensor& a, const Tensor& b, MatmulPrecision precision) {
+  return is_column_major(like) ? mT(matmul(mT(b), mT(a), precision)) : matmul(a, b, precision);
 }
 
 TensorVec matmul_vjp(const Rule& rule, std::span<const Tensor> cotangents) {
   TensorVec grads(2);
+  const MatmulPrecision precision = precision_of(rule);
   const Tensor& g = cotangents[0];
-  if (rule.needs(0)) grads[0] = product_like(rule.input(0), g, mT(rule.input(1)));
-  if (rule.needs(1)) grads[1] = product_like(rule.input(1), mT(rule.input(0)), g);
+  if (rule.needs(0)) grads[0] = product_like(rule.input(0), g, mT(rule.input(1)), precision);
+  if (rule.needs(1)) grads[1] = product_like(rule.input(1), mT(rule.input(0)), g, precision);
   return grads;
 }
 
 constinit const OpDef kMatmul{.name = "matmul",
                               .cpu = matmul_kernel,
-                              .cuda = SOLVENT_CUDA_KERNEL(cuda::matmul),
+                              .cuda = SOLVENT_CUDA_KERNEL(matmul_cuda),
                               .jvp = matmul_jvp,
                               .vjp = matmul_vjp,
                               .inputs = {Save::data}};
 
+Tensor multiply(Tensor a, Tensor b, MatmulPrecision precision) {
+  if (precision == MatmulPrecision::highest) return apply1(kMatmul, nullptr, std::move(a), std::move(b));
+  const MatmulAttrs attrs(precision);
+  return apply1(kMatmul, &attrs, std::move(a), std::move(b));
+}
+
 // Operands of rank >= 2 with matching inner extents.
-Tensor matmul_matrices(Tensor a, Tensor b) {
+Tensor matmul_matrices(Tensor a, Tensor b, MatmulPrecision precision) {
   const int rows_axis = a.rank() - 2;
   // Only of a constant may one row stand for all: a differentiated `a` has a tangent for each row.
   if (a.shape()[rows_axis] > 1 && a.strides()[rows_axis] == 0 && !is_differentiated(a)) {
     const std::int64_t rows = a.shape()[rows_axis];
-    Tensor y = matmul_matrices(detail::slice_exact(std::move(a), -2, 0, 1, 1), std::move(b));
+    Tensor y = matmul_matrices(detail::slice_exact(std::move(a), -2, 0, 1, 1), std::move(b), precision);
     Shape shape = y.shape();
     shape[shape.rank() - 2] = rows;
     return broadcast_to(std::move(y), shape);
   }
-  if (a.rank() == 2 && b.rank() == 2) return apply1(kMatmul, nullptr, std::move(a), std::move(b));
+  if (a.rank() == 2 && b.rank() == 2) return multiply(std::move(a), std::move(b), precision);
   if (b.rank() == 2) {
     Shape shape = a.shape();
     shape[shape.rank() - 1] = b.shape()[1];
@@ -95,10 +122,10 @@ Tensor matmul_matrices(Tensor a, Tensor b) {
     Shape lead = a.shape();
     lead.pop_back();
     a = reshape(std::move(a), {lead.product(), inner});
-    return reshape(apply1(kMatmul, nullptr, std::move(a), std::move(b)), shape);
+    return reshape(multiply(std::move(a), std::move(b), precision), shape);
   }
   detail::align_leading("matmul", a, b);
-  return apply1(kMatmul, nullptr, std::move(a), std::move(b));
+  return multiply(std::move(a), std::move(b), precision);
 }
 
 // --- outer ----------------------------------------------------------------------------------------------------------------
@@ -175,7 +202,9 @@ namespace detail {
 OpList linalg_ops() { return kLinalgFamily; }
 }  // namespace detail
 
-Tensor matmul(Tensor a, Tensor b) {
+Tensor matmul(Tensor a, Tensor b) { return matmul(std::move(a), std::move(b), matmul_precision()); }
+
+Tensor matmul(Tensor a, Tensor b, MatmulPrecision precision) {
   detail::check_same_dtype("matmul", a, b);
   detail::check_floating_or_storage("matmul", a);
   const int rank_a = a.rank();
@@ -184,11 +213,11 @@ Tensor matmul(Tensor a, Tensor b) {
     throw_inner(a, b);
   if (a.shape().back() != b.shape()[rank_b == 1 ? 0 : rank_b - 2]) [[unlikely]]
     throw_inner(a, b);
-  if (rank_a >= 2 && rank_b >= 2) return matmul_matrices(std::move(a), std::move(b));
+  if (rank_a >= 2 && rank_b >= 2) return matmul_matrices(std::move(a), std::move(b), precision);
   const std::int64_t inner = a.shape().back();
   if (rank_a == 1) a = reshape(std::move(a), {1, inner});
   if (rank_b == 1) b = reshape(std::move(b), {inner, 1});
-  Tensor y = matmul_matrices(std::move(a), std::move(b));
+  Tensor y = matmul_matrices(std::move(a), std::move(b), precision);
   Shape shape = y.shape();
   if (rank_b == 1) shape.pop_back();
   if (rank_a == 1) shape.erase(rank_b == 1 ? shape.rank() - 1 : shape.rank() - 2);

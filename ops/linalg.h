@@ -2,6 +2,7 @@
 /// Products of matrices.
 
 #include "solvent/autodiff/basis.h"
+#include "solvent/core/matmul_precision.h"
 
 namespace solvent {
 
@@ -9,6 +10,8 @@ namespace solvent {
 /// column, and the added axis is removed again. Transposed operands (`mT`) are read in place. float32 products accumulate
 /// in float32. @throws ShapeError, DtypeError, DeviceError
 SOLVENT_API Tensor matmul(Tensor a, Tensor b);
+/// The same, multiplied on a GPU with `precision` instead of what set_matmul_precision() says; so are its derivatives.
+SOLVENT_API Tensor matmul(Tensor a, Tensor b, MatmulPrecision precision);
 /// Sum of elementwise products over the last axis.
 SOLVENT_API Tensor dot(Tensor a, Tensor b);
 /// a_i b_j over the last axes: (..., m), (..., n) -> (..., m, n).

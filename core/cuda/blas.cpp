@@ -90,10 +90,10 @@ cudaDataType_t data_type() {
 }
 
 template <class T>
-cublasComputeType_t compute_type(bool exact) {
+cublasComputeType_t compute_type(MatmulPrecision precision) {
   if (std::is_same_v<T, double>) return CUBLAS_COMPUTE_64F;
-  if (exact || std::is_same_v<T, BFloat16>) return CUBLAS_COMPUTE_32F;
-  switch (matmul_precision()) {
+  if (std::is_same_v<T, BFloat16>) return CUBLAS_COMPUTE_32F;
+  switch (precision) {
     case MatmulPrecision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
     case MatmulPrecision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF;
     default: return CUBLAS_COMPUTE_32F;
@@ -109,14 +109,14 @@ void strided(const Gemm<T>& g, Device device) {
   if (g.batch == 1) {
     check_blas(
         cublasGemmEx_64(handle, operation(g.trans_b), operation(g.trans_a), g.n, g.m, g.k, &g.alpha, g.b, type, g.ldb,
-                        g.a, type, g.lda, &g.beta, g.c, type, g.ldc, compute_type<T>(g.exact), CUBLAS_GEMM_DEFAULT),
+                        g.a, type, g.lda, &g.beta, g.c, type, g.ldc, compute_type<T>(g.precision), CUBLAS_GEMM_DEFAULT),
         "multiply matrices");
     return;
   }
   check_blas(
       cublasGemmStridedBatchedEx_64(handle, operation(g.trans_b), operation(g.trans_a), g.n, g.m, g.k, &g.alpha, g.b,
                                     type, g.ldb, g.stride_b, g.a, type, g.lda, g.stride_a, &g.beta, g.c, type, g.ldc,
-                                    g.stride_c, g.batch, compute_type<T>(g.exact), CUBLAS_GEMM_DEFAULT),
+                                    g.stride_c, g.batch, compute_type<T>(g.precision), CUBLAS_GEMM_DEFAULT),
       "multiply a batch of matrices");
 }
 
@@ -126,8 +126,8 @@ void pointers(const Gemm<T>& g, const T* const* a, const T* const* b, T* const* 
   check_blas(cublasGemmBatchedEx_64(current_handle(device), operation(g.trans_b), operation(g.trans_a), g.n, g.m, g.k,
                                     &g.alpha, reinterpret_cast<const void* const*>(b), type, g.ldb,
                                     reinterpret_cast<const void* const*>(a), type, g.lda, &g.beta,
-                                    reinterpret_cast<void* const*>(c), type, g.ldc, g.batch, compute_type<T>(g.exact),
-                                    CUBLAS_GEMM_DEFAULT),
+                                    reinterpret_cast<void* const*>(c), type, g.ldc, g.batch,
+                                    compute_type<T>(g.precision), CUBLAS_GEMM_DEFAULT),
              "multiply a batch of matrices");
 }
 

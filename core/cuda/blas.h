@@ -4,7 +4,7 @@
 ///
 /// Work goes to the current stream. The same bits at every run and on any stream: each stream of a thread has a workspace of
 /// 32 MiB, kept until the thread ends, so the library's choice of an algorithm depends on sizes only. float32 is multiplied
-/// as matmul_precision() says, without TF32 unless asked.
+/// as the call says, without TF32 unless asked.
 
 #include <cstdint>
 #include <type_traits>
@@ -12,6 +12,7 @@
 #include "solvent/core/bfloat16.h"
 #include "solvent/core/device.h"
 #include "solvent/core/export.h"
+#include "solvent/core/matmul_precision.h"
 
 namespace solvent::cuda {
 
@@ -34,7 +35,7 @@ struct Gemm {
   std::int64_t ldc = 0;
   std::int64_t batch = 1;
   std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;
-  bool exact = false;  ///< float32 throughout, whatever matmul_precision() says: for factorisations
+  MatmulPrecision precision = MatmulPrecision::highest;  ///< of float32
 };
 
 /// @throws DeviceError

@@ -22,6 +22,7 @@
 
 #include <cstdint>
 
+#include "solvent/core/matmul_precision.h"
 #include "solvent/core/tensor.h"
 
 namespace solvent::cpu {
@@ -41,6 +42,7 @@ struct ConvGeometry {
   ConvAxis h;
   ConvAxis w;
   std::int64_t groups = 1;
+  MatmulPrecision precision = MatmulPrecision::highest;  ///< of float32, on a GPU
 };
 
 /// Sizes of one problem.

@@ -172,7 +172,7 @@ class Library {
   }
 
   Plan& plan(ConvMember member, const cpu::ConvShape& s, DType dtype) {
-    const bool tf32 = dtype == DType::float32 && matmul_precision() != MatmulPrecision::highest;
+    const bool tf32 = dtype == DType::float32 && s.g.precision != MatmulPrecision::highest;
     const PlanKey key = key_of(member, s, dtype, tf32);
     const auto found = plans_.find(key);
     if (found != plans_.end()) return *found->second;

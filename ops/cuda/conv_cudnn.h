@@ -2,7 +2,7 @@
 /// Convolutions by cuDNN. Internal to ops/cuda.
 ///
 /// Deterministic algorithms only, those for which cuDNN's manual promises the same bits at every run: implicit products
-/// forward, ALGO_1 backward. float32 is multiplied as matmul_precision() says: without TF32 unless it was asked for. bfloat16
+/// forward, ALGO_1 backward. float32 is multiplied as the geometry says: without TF32 unless it was asked for. bfloat16
 /// is multiplied by tensor cores and added in float32.
 
 #include <cstdint>

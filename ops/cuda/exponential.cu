@@ -194,10 +194,10 @@ class Batch {
   }
 
   [[nodiscard]] Jet product(const Jet& a, const Jet& b) const {
-    Jet c{matmul(a.value, b.value, true), Tensor()};
+    Jet c{matmul(a.value, b.value), Tensor()};
     if (directions_ == 0) return c;
-    c.tangents = matmul(a.value, wide(b.tangents), true);
-    const Tensor other = matmul(tall(a.tangents), b.value, true);
+    c.tangents = matmul(a.value, wide(b.tangents));
+    const Tensor other = matmul(tall(a.tangents), b.value);
     combine_one(c.tangents, T(0), {{T(1), &c.tangents}, {T(1), &other}});
     c.tangents = engine::view(c.tangents, {count_, n_, directions_, n_},
                               contiguous_strides({count_, n_, directions_, n_}), c.tangents.impl()->offset);
@@ -228,7 +228,7 @@ class Batch {
     Jet x = make();
     solve_lu<T>(d.value, lu, n_, count_, y.value, x.value, n_);
     if (directions_ == 0) return x;
-    const Tensor known = matmul(tall(d.tangents), x.value, true);
+    const Tensor known = matmul(tall(d.tangents), x.value);
     Tensor right = engine::empty(y.tangents.shape(), dtype_of<T>, device_);
     combine_one(right, T(0), {{T(1), &y.tangents}, {T(-1), &known}});
     solve_lu<T>(d.value, lu, n_, count_, right, x.tangents, directions_ * n_);

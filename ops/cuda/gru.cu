@@ -66,6 +66,7 @@ bool goes_persistent(const Sizes& s) {
 template <class T>
 void multiply(Gemm<T> call, Device device) {
   if (call.m == 0 || call.n == 0 || call.k == 0) return;
+  call.precision = matmul_precision();
   gemm(call, device);
 }
 
@@ -287,6 +288,7 @@ void adjoint_by_products(const GruAdjoint<T>& call, Device device) {
     product.beta = T(1);
     product.c = call.carry;
     product.ldc = hidden;
+    product.precision = matmul_precision();
     gemm(product, device);
   }
 }

@@ -237,7 +237,6 @@ void factor_blocked(const LuCall<T>& call, Device device) {
     rest.c = call.a + j1 * n + j1;
     rest.lda = rest.ldb = rest.ldc = n;
     rest.batch = call.count;
-    rest.exact = true;
     rest.stride_a = rest.stride_b = rest.stride_c = n * n;
     gemm(rest, device);
   }

@@ -304,7 +304,8 @@ void scattered(Gemm<T> call, const StridedIndex<2>& lead, std::int64_t count, De
 }
 
 template <class T>
-void large_products(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, bool exact, Tensor& c) {
+void large_products(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, MatmulPrecision precision,
+                    Tensor& c) {
   const int lead = c.rank() - 2;
   Gemm<T> call;
   call.trans_a = la.transposed;
@@ -318,7 +319,7 @@ void large_products(const Tensor& a, const Layout& la, const Tensor& b, const La
   call.ldb = lb.ld;
   call.c = engine::mutable_ptr<T>(c);
   call.ldc = call.n;
-  call.exact = exact;
+  call.precision = precision;
   const Shape lead_shape = detail::leading_axes(c.shape());
   const Strides lead_a = detail::leading_axes(a.strides());
   const Strides lead_b = detail::leading_axes(b.strides());
@@ -353,12 +354,12 @@ void large_products(const Tensor& a, const Layout& la, const Tensor& b, const La
 
 }  // namespace
 
-Tensor matmul(const Tensor& a, const Tensor& b, bool exact) {
+Tensor matmul(const Tensor& a, const Tensor& b, MatmulPrecision precision) {
   const Layout la = layout_of(a);
   const Layout lb = layout_of(b);
   const bool has_work = a.numel() > 0 && b.numel() > 0;
-  if (has_work && !la.readable) return matmul(detail::dense_matrices(a), b, exact);
-  if (has_work && !lb.readable) return matmul(a, detail::dense_matrices(b), exact);
+  if (has_work && !la.readable) return matmul(detail::dense_matrices(a), b, precision);
+  if (has_work && !lb.readable) return matmul(a, detail::dense_matrices(b), precision);
   Shape shape = a.shape();
   shape[shape.rank() - 1] = b.shape().back();
   if (!has_work) return zeros(shape, {a.dtype(), a.device()});  // empty, or zeros if only the inner extent is 0
@@ -370,12 +371,10 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool exact) {
     if (small) return small_products<T>(a, la, b, lb, c);
     if (c.size(-1) == 1 && is_distinct(a)) return times_vector<T>(a, la, b, lb, false, c);
     if (c.size(-2) == 1 && is_distinct(b)) return times_vector<T>(b, lb, a, la, true, c);
-    large_products<T>(a, la, b, lb, exact, c);
+    large_products<T>(a, la, b, lb, precision, c);
   });
   return c;
 }
-
-TensorVec matmul(std::span<Tensor> inputs, const Attrs*) { return matmul(inputs[0], inputs[1]); }
 
 // --- outer ----------------------------------------------------------------------------------------------------------------
 

@@ -426,7 +426,7 @@ Tensor svd_typed(Tensor& copy, Tensor& s, Tensor& vt) {
   call.sorted = engine::mutable_ptr<T>(sorted);
   call.scratch = engine::mutable_ptr<T>(scratch);
   launch(over_blocks("svd", count, device, threads_for(n * n)), factors_kernel<T>, call);
-  Tensor u = matmul(qr_factors[0], transposed(sorted), true);
+  Tensor u = matmul(qr_factors[0], transposed(sorted));
   launch(over_elements("svd", count * n, device), signs_kernel<T>, engine::mutable_ptr<T>(u),
          engine::mutable_ptr<T>(vt), m, n, engine::ptr<std::int64_t>(exponents), count * n);
   return u;

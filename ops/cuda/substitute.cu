@@ -213,7 +213,6 @@ void substitute(const T* a, std::int64_t n, std::int64_t count, bool upper, bool
     call.c = x + first * k;
     call.ldc = k;
     call.batch = count;
-    call.exact = true;
     call.stride_a = n * n;
     call.stride_b = n * k;
     call.stride_c = n * k;

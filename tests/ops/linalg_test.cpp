@@ -1,6 +1,9 @@
 // matmul and solve beyond the table of operations: how products are arranged, and larger systems.
 
 #include <cmath>
+#include <functional>
+#include <string>
+#include <utility>
 
 #include "solvent/autodiff/debug.h"
 #include "solvent/autodiff/gradcheck.h"
@@ -166,6 +169,44 @@ TEST_CASE("solve: derivative of the inverse is -a^-1 da a^-1") {
   const auto inverse = [](const Tensor& m) { return solve(m, eye(3, float64)); };
   const JvpResult1 r = jvp(inverse, a, da);
   CHECK(max_difference(r.tangent, -matmul(r.value, matmul(da, r.value))) < 1e-13);
+}
+
+// How often the tape of the gradient of a gradient names this precision, and how often the operation.
+std::pair<int, int> recorded_precisions(const std::function<Tensor(const Tensor&)>& f, const Tensor& x,
+                                        const std::string& operation) {
+  const auto gradient = [&](const Tensor& at) { return grad([&](const Tensor& v) { return sum(square(f(v))); }, at); };
+  VjpResult1 r = vjp(gradient, x);
+  const std::string text = debug::dump_text(r.pullback);
+  const auto count = [&](const std::string& word) {
+    int found = 0;
+    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++found;
+    return found;
+  };
+  return {count("precision=tf32"), count("= " + operation)};
+}
+
+TEST_CASE("matmul and convolutions: derivatives keep the precision of the call") {
+  const Tensor a = sample(0, {3, 3});
+  const Tensor w = sample(1, {2, 1, 2, 2});
+  const Tensor maps = sample(2, {1, 1, 4, 4});
+  const auto product = [&](const Tensor& x) { return matmul(x, a, MatmulPrecision::tf32); };
+  const auto convolution = [&](const Tensor& x) { return conv2d(x, w, {.precision = MatmulPrecision::tf32}); };
+  const auto [products, all_products] = recorded_precisions(product, a, "matmul");
+  CHECK(products == all_products);
+  CHECK(products == 2);
+  const auto [convolutions, all_convolutions] = recorded_precisions(convolution, maps, "conv");
+  CHECK(convolutions == all_convolutions);
+  CHECK(convolutions == 2);
+  CHECK(max_difference(product(a), matmul(a, a)) == 0.0);  // a CPU multiplies exactly
+  set_matmul_precision(MatmulPrecision::tf32);             // what calls without a precision take
+  const auto by_setting = recorded_precisions([&](const Tensor& x) { return matmul(x, a); }, a, "matmul");
+  const auto conv_by_setting = recorded_precisions([&](const Tensor& x) { return conv2d(x, w); }, maps, "conv");
+  const auto own =
+      recorded_precisions([&](const Tensor& x) { return matmul(x, a, MatmulPrecision::highest); }, a, "matmul");
+  set_matmul_precision(MatmulPrecision::highest);
+  CHECK(by_setting == std::pair(2, 2));
+  CHECK(conv_by_setting == std::pair(2, 2));
+  CHECK(own == std::pair(0, 2));
 }
 
 }  // namespace solvent
