@@ -3,7 +3,9 @@
 
 #include "solvent/core/cuda/blas.h"
 
+#include <algorithm>
 #include <memory>
+#include <mutex>
 #include <type_traits>
 #include <vector>
 
@@ -27,20 +29,12 @@ void check_blas(cublasStatus_t status, const char* what) {
                     cublasGetStatusString(status)));
 }
 
-// The library's state for one device and thread: handles must not be shared by threads, workspaces not by streams.
+// The library's state for one device and thread: handles must not be shared by threads, and neither must workspaces, as calls
+// of two threads may mix on a stream.
 class Library {
  public:
-  explicit Library(Device device) : device_(device) {
-    check_blas(cublasCreate(&handle_), "make a handle");
-    // Without this, parts of a long sum may be added up in bfloat16.
-    check_blas(cublasSetMathMode(handle_, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
-                                                                    CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
-               "set its precision");
-  }
-  ~Library() {
-    for (const Workspace& w : workspaces_) deallocate(w.memory, device_);
-    (void)cublasDestroy(handle_);
-  }
+  explicit Library(Device device);
+  ~Library();
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 
@@ -48,6 +42,7 @@ class Library {
 
   /// The handle, working on the current stream.
   cublasHandle_t on_stream(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
     if (stream == stream_) return handle_;
     void* memory = nullptr;
     for (const Workspace& w : workspaces_)
@@ -63,6 +58,18 @@ class Library {
     return handle_;
   }
 
+  /// The workspace of a stream that ends, or null: another stream may get its address.
+  void* take_workspace(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    if (stream == stream_) stream_ = nullptr;
+    const auto found = std::find_if(workspaces_.begin(), workspaces_.end(),
+                                    [stream](const Workspace& w) { return w.stream == stream; });
+    if (found == workspaces_.end()) return nullptr;
+    void* const memory = found->memory;
+    workspaces_.erase(found);
+    return memory;
+  }
+
  private:
   struct Workspace {
     cudaStream_t stream;
@@ -70,9 +77,41 @@ class Library {
   };
   Device device_;
   cublasHandle_t handle_ = nullptr;
+  std::mutex mutex_;  // other threads may end streams
   cudaStream_t stream_ = nullptr;
   std::vector<Workspace> workspaces_;
 };
+
+// Those of all threads.
+struct Libraries {
+  std::mutex mutex;
+  std::vector<Library*> all;
+};
+
+// Never destroyed: static streams may die after everything else.
+Libraries& libraries_of_threads() {
+  static auto* const instance = new Libraries;
+  return *instance;
+}
+
+Library::Library(Device device) : device_(device) {
+  check_blas(cublasCreate(&handle_), "make a handle");
+  // Without this, parts of a long sum may be added up in bfloat16.
+  check_blas(cublasSetMathMode(handle_, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                                                  CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+             "set its precision");
+  const std::lock_guard lock(libraries_of_threads().mutex);
+  libraries_of_threads().all.push_back(this);
+}
+
+Library::~Library() {
+  {
+    const std::lock_guard lock(libraries_of_threads().mutex);
+    std::erase(libraries_of_threads().all, this);
+  }
+  for (const Workspace& w : workspaces_) deallocate(w.memory, device_);
+  (void)cublasDestroy(handle_);
+}
 
 cublasHandle_t current_handle(Device device) {
   cudaStream_t const stream = current_stream(device);  // first: its thread-local memory must outlive ours
@@ -132,6 +171,16 @@ void pointers(const Gemm<T>& g, const T* const* a, const T* const* b, T* const* 
 }
 
 }  // namespace
+
+void give_back_workspaces(CUstream_st* stream, Device device) noexcept {
+  std::vector<void*> ended;
+  {
+    const std::lock_guard lock(libraries_of_threads().mutex);
+    for (Library* const library : libraries_of_threads().all)
+      if (void* const memory = library->take_workspace(stream)) ended.push_back(memory);
+  }
+  for (void* const memory : ended) deallocate(memory, device);
+}
 
 void gemm(const Gemm<float>& call, Device device) { strided(call, device); }
 void gemm(const Gemm<double>& call, Device device) { strided(call, device); }

@@ -1,10 +1,9 @@
 #pragma once
-/// Products of matrices in device memory: cuBLAS (blas.cpp), or the CPU's own products in builds for the emulator
-/// (blas_emulated.cpp). Internal to the library.
+/// Products of matrices in device memory by cuBLAS. Internal to the library.
 ///
 /// Work goes to the current stream. The same bits at every run and on any stream: each stream of a thread has a workspace of
-/// 32 MiB, kept until the thread ends, so the library's choice of an algorithm depends on sizes only. float32 is multiplied
-/// as the call says, without TF32 unless asked.
+/// 32 MiB, kept until the stream or the thread ends, so the library's choice of an algorithm depends on sizes only. float32 is
+/// multiplied as the call says, without TF32 unless asked.
 
 #include <cstdint>
 #include <type_traits>
@@ -13,6 +12,8 @@
 #include "solvent/core/device.h"
 #include "solvent/core/export.h"
 #include "solvent/core/matmul_precision.h"
+
+struct CUstream_st;
 
 namespace solvent::cuda {
 
@@ -46,7 +47,8 @@ SOLVENT_API void gemm(const Gemm<BFloat16>& call, Device device);
 /// @}
 
 /// The same for products anywhere in memory: arrays of `call.batch` pointers, themselves in device memory, replace the
-/// pointers and strides of `call`. @throws DeviceError
+/// pointers and strides of `call`. Where T is not double, cuBLAS demands that every matrix begins at a multiple of 16 bytes if k
+/// is a multiple of 8, and of 4 bytes if k is even. @throws DeviceError
 /// @{
 SOLVENT_API void gemm_pointers(const Gemm<float>& call, const float* const* a, const float* const* b, float* const* c,
                                Device device);
@@ -55,5 +57,8 @@ SOLVENT_API void gemm_pointers(const Gemm<double>& call, const double* const* a,
 SOLVENT_API void gemm_pointers(const Gemm<BFloat16>& call, const BFloat16* const* a, const BFloat16* const* b,
                                BFloat16* const* c, Device device);
 /// @}
+
+/// Frees the memory that products on `stream`, which has nothing left to do and ends, have used: in all threads.
+void give_back_workspaces(CUstream_st* stream, Device device) noexcept;
 
 }  // namespace solvent::cuda

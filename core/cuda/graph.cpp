@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "solvent/core/cuda/allocator.h"
+#include "solvent/core/cuda/blas.h"
 #include "solvent/core/cuda/checks.h"
 #include "solvent/core/cuda/pinned.h"
 #include "solvent/core/error.h"
@@ -28,6 +29,7 @@ CUstream_st* make_stream(Device device) {
 void destroy_stream(CUstream_st* stream, Device device) noexcept {
   use(device);
   (void)cudaStreamSynchronize(stream);
+  give_back_workspaces(stream, device);
   give_back_memory(stream, device);
   (void)cudaStreamDestroy(stream);
 }

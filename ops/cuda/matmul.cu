@@ -267,7 +267,7 @@ void times_vector(const Tensor& a, const Layout& la, const Tensor& x, const Layo
 
 // --- large products -----------------------------------------------------------------------------------------------------
 
-// More runs of equally spaced products than this go as pointers, in one call.
+// More runs of equally spaced products than this go as pointers, in one call, if they are aligned as cuBLAS wants that.
 constexpr std::int64_t kMostCalls = 4;
 
 template <class T>
@@ -303,6 +303,21 @@ void scattered(Gemm<T> call, const StridedIndex<2>& lead, std::int64_t count, De
   gemm_pointers(call, to.a, to.b, to.c, device);
 }
 
+// Whether matrices may be given as pointers: cuBLAS demands of each of them 16 bytes if k is a multiple of 8, or 4 if it is
+// even, but for float64.
+template <class T>
+bool may_be_scattered(const Gemm<T>& call, const Strides& lead_a, const Strides& lead_b) {
+  if (sizeof(T) == sizeof(double)) return true;
+  const std::uintptr_t unit = call.k % 8 == 0 ? 16 : call.k % 2 == 0 ? 4 : 1;
+  std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(call.a) | reinterpret_cast<std::uintptr_t>(call.b) |
+                        reinterpret_cast<std::uintptr_t>(call.c);
+  const auto add = [&](std::int64_t elements) { bits |= static_cast<std::uintptr_t>(elements) * sizeof(T); };
+  for (const std::int64_t stride : lead_a) add(stride);
+  for (const std::int64_t stride : lead_b) add(stride);
+  add(call.m * call.n);
+  return bits % unit == 0;
+}
+
 template <class T>
 void large_products(const Tensor& a, const Layout& la, const Tensor& b, const Layout& lb, MatmulPrecision precision,
                     Tensor& c) {
@@ -326,7 +341,7 @@ void large_products(const Tensor& a, const Layout& la, const Tensor& b, const La
   const Strides lead_c = detail::leading_axes(c.strides());
   const Strides* const strides[] = {&lead_a, &lead_b, &lead_c};
   const engine::Loops loops = engine::merge_axes(lead_shape, strides, 3);
-  if (loops.outer() > kMostCalls) {
+  if (loops.outer() > kMostCalls && may_be_scattered(call, lead_a, lead_b)) {
     const Strides* const operands[] = {&lead_a, &lead_b};
     return scattered<T>(call, StridedIndex<2>(lead_shape, operands), loops.total, c.device());
   }

@@ -14,6 +14,8 @@ bool has_cuda_test_device() {
   return false;
 }
 
+bool is_emulated_device() { return SOLVENT_CUDA_EMULATED; }
+
 bool has_cuda_memory_cache() {
   const char* const text = std::getenv("SOLVENT_CUDA_CACHE");
   return text == nullptr || std::string_view(text) != "0";

@@ -1,13 +1,17 @@
 // Products of matrices on a GPU at sizes that reach every path: small ones in groups with tails, transposed and shared
 // operands, batches without a common stride, one tall product; against the CPU.
 
+#include <cmath>
+#include <vector>
+
 #include "solvent/core/engine/view.h"
 #include "solvent/core/error.h"
 #include "solvent/core/matmul_precision.h"
-#include "solvent/ops/linalg.h"
-#include "solvent/ops/shape_ops.h"
+#include "solvent/core/stream.h"
+#include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/cuda/device_error.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/ops/op_table.h"
 #include "solvent/tests/support/catch.h"
 
@@ -121,6 +125,65 @@ TEST_CASE("cuda: the precision of products is a setting that is read back", "[cu
     check_product({9, 8, 8}, {9, 8, 8}, false, false);
   }
   CHECK(to_string(MatmulPrecision::tf32) == "tf32");
+}
+
+// x as tensor cores read it: 11 or 8 binary digits.
+Tensor rounded(const Tensor& x, MatmulPrecision p) {
+  if (p == MatmulPrecision::bf16) return cast(cast(x, bfloat16), float32);
+  std::vector<float> values = x.to_vector<float>();
+  for (float& value : values) {
+    int exponent = 0;
+    const float fraction = std::frexp(value, &exponent);
+    value = std::ldexp(std::round(std::ldexp(fraction, 11)), exponent - 11);
+  }
+  return from_vector(values, x.shape());
+}
+
+TEST_CASE("cuda: reduced precision is what was asked for, and nothing else is reduced", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const auto products = [](const Tensor& a, const Tensor& b) {
+    return Tensors{matmul(a, b), matmul(mT(a), b), matmul(reshape(a, {4, 24, 96}), b)};
+  };
+  const Tensor a = random(8, {96, 96}, float32);
+  const Tensor b = random(9, {96, 96}, float32);
+  const Tensor wide = cast(a, float64);
+  const Tensor spd = add(affine(matmul(wide, mT(wide)), 1.0 / 96.0, 0.0), eye(96, float64));
+  const Tensor many = clone(broadcast_to(cast(spd, float32), {9, 96, 96}));
+  const Tensor factor = cholesky(to(many, kGpu));
+  const Tensors exact = products(a, b);
+  for (const MatmulPrecision p : {MatmulPrecision::highest, MatmulPrecision::tf32, MatmulPrecision::bf16}) {
+    INFO(to_string(p));
+    set_matmul_precision(p);
+    const Tensors got = products(to(a, kGpu), to(b, kGpu));
+    const Tensor got_wide = matmul(to(wide, kGpu), to(wide, kGpu));
+    const Tensor got_factor = cholesky(to(many, kGpu));
+    set_matmul_precision(MatmulPrecision::highest);
+    const double allowed = p == MatmulPrecision::highest ? 2e-5 : p == MatmulPrecision::tf32 ? 3e-2 : 3e-1;
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(error(got[i], exact[i]) < allowed);
+    CHECK(error(got_wide, matmul(wide, wide)) < 1e-13);
+    CHECK(same_bits(got_factor, factor));  // factorisations ask for exact products
+    if (p == MatmulPrecision::highest || !is_emulated_device()) continue;
+    // A device may do without rounding; the emulator never does.
+    const Tensors expected = products(rounded(a, p), rounded(b, p));
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(error(got[i], expected[i]) < 2e-5);
+    CHECK(error(got[0], exact[0]) > 1e-5);
+  }
+}
+
+TEST_CASE("cuda: products on a stream that ended leave no memory behind", "[cuda][streams]") {
+  if (!has_cuda_test_device()) return;
+  const Tensor a = to(random(10, {70, 70}, float32), kGpu);
+  const Tensor expected = matmul(a, a);
+  synchronize(kGpu);
+  const std::size_t before = memory_stats(kGpu).active;
+  for (int i = 0; i < 3; ++i) {
+    const Stream side(kGpu);  // may have the address of the one before
+    const StreamGuard guard(side);
+    const Tensor got = matmul(a, a);
+    CHECK(memory_stats(kGpu).active > before + (std::size_t{32} << 20));  // its workspace
+    CHECK(same_bits(got, expected));
+  }
+  CHECK(memory_stats(kGpu).active == before);
 }
 
 }  // namespace
