@@ -70,7 +70,8 @@ Library& current_library(Device device) {
 template <class T>
 constexpr cudaDataType_t kType = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
 
-// Memory of one call: on the device in stream order, on the host until the call's work has ended.
+// Memory of one call: on the device in stream order, on the host until the call's work has ended: nothing says that the library
+// is done with it when it returns.
 struct Work {
   Tensor memory;
   std::vector<std::byte> host;
@@ -123,10 +124,12 @@ Failed run_cholesky(T* a, std::int64_t n, std::int64_t count, Device device) {
                "tell the memory of a Cholesky factor");
   Work work(on_device, on_host, device);
   Infos infos(count, device);
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     check_solver(cusolverDnXpotrf(library.handle(), library.params(), kUplo, n, kType<T>, a + i * n * n, n, kType<T>,
                                   work.data(), on_device, work.host_data(), on_host, infos.of(i)),
                  "find a Cholesky factor");
+    work.finish();
+  }
   return infos.first_failed("find a Cholesky factor");
 }
 
@@ -139,11 +142,12 @@ void run_lu(T* a, std::int64_t n, std::int64_t count, std::int64_t* pivots, int*
                                            &on_device, &on_host),
                "tell the memory of LU factors");
   Work work(on_device, on_host, device);
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     check_solver(cusolverDnXgetrf(library.handle(), library.params(), n, n, kType<T>, a + i * n * n, n, pivots + i * n,
                                   kType<T>, work.data(), on_device, work.host_data(), on_host, infos + i),
                  "find LU factors");
-  work.finish();
+    work.finish();
+  }
 }
 
 template <class T>
@@ -167,12 +171,13 @@ void run_reflections(T* w, std::int64_t m, std::int64_t n, std::int64_t count, T
                "tell the memory of QR factors");
   Work work(on_device, on_host, device);
   Infos infos(1, device);
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     check_solver(
         cusolverDnXgeqrf(library.handle(), library.params(), m, n, kType<T>, w + i * m * n, m, kType<T>, tau + i * n,
                          kType<T>, work.data(), on_device, work.host_data(), on_host, infos.of(0)),
         "find QR factors");
-  work.finish();
+    work.finish();
+  }
 }
 
 cusolverStatus_t orgqr_size(cusolverDnHandle_t handle, int m, int n, const float* w, const float* tau, int* size) {
@@ -217,11 +222,13 @@ Failed run_eigh(T* a, std::int64_t n, std::int64_t count, T* values, Device devi
                "tell the memory of eigenvectors");
   Work work(on_device, on_host, device);
   Infos infos(count, device);
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     check_solver(
         cusolverDnXsyevd(library.handle(), library.params(), kVectors, kUplo, n, kType<T>, a + i * n * n, n, kType<T>,
                          values + i * n, kType<T>, work.data(), on_device, work.host_data(), on_host, infos.of(i)),
         "find eigenvectors");
+    work.finish();
+  }
   return infos.first_failed("find eigenvectors");
 }
 
@@ -237,11 +244,13 @@ Failed run_svd(T* a, std::int64_t n, std::int64_t count, T* u, T* s, T* vt, Devi
                "tell the memory of singular vectors");
   Work work(on_device, on_host, device);
   Infos infos(count, device);
-  for (std::int64_t i = 0; i < count; ++i)
+  for (std::int64_t i = 0; i < count; ++i) {
     check_solver(cusolverDnXgesvd(library.handle(), library.params(), 'A', 'A', n, n, kType<T>, a + i * n * n, n,
                                   kType<T>, s + i * n, kType<T>, vt + i * n * n, n, kType<T>, u + i * n * n, n,
                                   kType<T>, work.data(), on_device, work.host_data(), on_host, infos.of(i)),
                  "find singular vectors");
+    work.finish();
+  }
   return infos.first_failed("find singular vectors");
 }
 

@@ -1,6 +1,5 @@
 #pragma once
-/// Factorisations of large matrices in device memory: cuSOLVER (factor_library.cpp), or plain loops in builds for the emulator
-/// (factor_library_emulated.cpp). Internal to ops/.
+/// Factorisations of large matrices in device memory by cuSOLVER. Internal to ops/.
 ///
 /// Work goes to the current stream, one matrix after the other, and the host waits where it says so. The same bits at every
 /// run: the library is asked for deterministic results. Not while a graph is recorded: the library takes memory of the host.

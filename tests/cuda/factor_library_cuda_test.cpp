@@ -1,4 +1,4 @@
-// Factorisations that go to cuSOLVER (in the emulator: to loops in its place), for which matrices must not fit in shared
+// Factorisations that go to cuSOLVER, for which matrices must not fit in shared
 // memory: against the CPU, whose signs and order they have.
 
 #include <cmath>

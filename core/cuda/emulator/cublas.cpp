@@ -149,11 +149,11 @@ void check_alignment(const Product& p, const void* pointer) {
 }
 
 void submit(cublasHandle_t handle, std::function<void()> work) {
-  solvent::cuda::emulator::submit(handle->stream, [work = std::move(work), space = handle->workspace,
-                                                   bytes = handle->workspace_bytes] {
-    use_workspace(space, std::min<std::size_t>(bytes, 4096));  // its beginning, for it is large
-    work();
-  });
+  solvent::cuda::emulator::submit(
+      handle->stream, [work = std::move(work), space = handle->workspace, bytes = handle->workspace_bytes] {
+        use_workspace(space, std::min<std::size_t>(bytes, 4096));  // its beginning, for it is large
+        work();
+      });
 }
 
 template <class T>
