@@ -10,6 +10,7 @@
 #include "solvent/core/error.h"
 
 #if SOLVENT_WITH_CUDA
+#include "solvent/core/cuda/basic.h"
 #include "solvent/core/cuda/graph.h"
 #include "solvent/core/cuda/pinned.h"
 #include "solvent/core/cuda/runtime.h"
@@ -86,7 +87,8 @@ struct Graph::State {
   State(Device d, Function f) : device(d), stream(d), function(std::move(f)) {}
 
   Device device;
-  Stream stream;  // all memory of the graph belongs to it, so nobody else gets that memory while the graph lives
+  Stream
+      stream;  // recorded; all memory of the graph belongs to it, so nobody else gets that memory while the graph lives
   Function function;
   Tensors inputs;   // read by the recorded work
   Tensors outputs;  // written by it
@@ -153,25 +155,12 @@ Tensors Graph::operator()(const Tensors& inputs) {
     if (engine::is_boxed(inputs[i]))
       throw AutodiffError("[graph] got an input that is being differentiated; expected plain tensors.");
   }
-  // The caller's stream, the graph's, and the caller's again, without waiting on the host.
-  Event given(s.device);
-  given.record();
-  Event done(s.device);
-  {
-    const StreamGuard guard(s.stream);
-    given.wait();
-    for (std::size_t i = 0; i < inputs.size(); ++i) engine::copy_into(inputs[i], s.inputs[i]);
-    s.recorded.replay(s.device);
-    done.record();
-  }
-  done.wait();
   Tensors results;
-  for (const Tensor& y : s.outputs) {
-    Tensor copy = engine::empty(y.shape(), y.dtype(), s.device);
-    engine::copy_into(y, copy);
-    results.push_back(std::move(copy));
-  }
-  // The next replay may overwrite the outputs: it waits for these copies by `given`, recorded on this stream.
+  for (const Tensor& y : s.outputs) results.push_back(engine::empty(y.shape(), y.dtype(), s.device));
+  const cuda::RecordedGraph::Use use(s.recorded, s.device);
+  cuda::copy_all(inputs, s.inputs, s.device);
+  use.replay();
+  cuda::copy_all(s.outputs, results, s.device);
   return results;
 }
 

@@ -18,13 +18,11 @@
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -70,25 +68,33 @@ bool cache_is_off() {
 }
 
 constexpr int kExactSize = -1;  // class of blocks that are not cached
+constexpr int kClasses = (46 - kFirstOctave) * kStepsPerOctave + 1;
+
+struct StreamMemory;
 
 struct Block {
+  void* memory = nullptr;
   std::size_t capacity = 0;
   int size_class = 0;
   bool is_in_chunk = false;
   bool is_live = false;
-  cudaStream_t stream = nullptr;
+  StreamMemory* owner = nullptr;
 };
 
-// Free blocks of one stream, by class.
-using FreeLists = std::map<int, std::vector<void*>>;
+// What belongs to one stream.
+struct StreamMemory {
+  explicit StreamMemory(cudaStream_t s) : stream(s) {}
+  cudaStream_t stream;
+  bool is_kept = false;                                 // its cached blocks are in use by a graph
+  std::array<std::vector<Block*>, kClasses> free = {};  // by class
+};
 
 struct Pool {
   std::mutex mutex;
-  std::unordered_map<void*, Block> blocks;  // live and cached ones
-  std::unordered_map<cudaStream_t, FreeLists> free_lists;
-  std::unordered_set<cudaStream_t> kept;  // their cached blocks are in use by graphs
-  std::vector<void*> to_give_back;        // of exact size, freed while a graph was recorded
-  std::byte* chunk = nullptr;             // what is left of the newest chunk
+  std::unordered_map<void*, Block> blocks;             // live and cached ones; they stay where they are
+  std::vector<std::unique_ptr<StreamMemory>> streams;  // few
+  std::vector<void*> to_give_back;                     // of exact size, freed while a graph was recorded
+  std::byte* chunk = nullptr;                          // what is left of the newest chunk
   std::size_t chunk_left = 0;
   std::size_t reserved = 0;  // from the device
   std::size_t active = 0;
@@ -108,17 +114,23 @@ Pool& pool_of(Device device) {
   return *(*pools)[static_cast<std::size_t>(device.index)];
 }
 
+StreamMemory& memory_of(Pool& pool, cudaStream_t stream) {
+  for (const std::unique_ptr<StreamMemory>& memory : pool.streams)
+    if (memory->stream == stream) return *memory;
+  return *pool.streams.emplace_back(std::make_unique<StreamMemory>(stream));
+}
+
 // A cached block that fits, or null.
-void* take_cached(Pool& pool, cudaStream_t stream, int size_class) {
-  const auto found = pool.free_lists.find(stream);
-  if (found == pool.free_lists.end()) return nullptr;
-  FreeLists& lists = found->second;
-  const auto it = lists.lower_bound(size_class);
-  if (it == lists.end() || it->first > size_class + kExtraClasses) return nullptr;
-  void* const p = it->second.back();
-  it->second.pop_back();
-  if (it->second.empty()) lists.erase(it);
-  return p;
+Block* take_cached(StreamMemory& memory, int size_class) {
+  const int end = std::min(size_class + kExtraClasses + 1, kClasses);
+  for (int c = size_class; c < end; ++c) {
+    std::vector<Block*>& list = memory.free[static_cast<std::size_t>(c)];
+    if (list.empty()) continue;
+    Block* const block = list.back();
+    list.pop_back();
+    return block;
+  }
+  return nullptr;
 }
 
 void give_back(Pool& pool, void* p) {
@@ -131,16 +143,14 @@ void give_back(Pool& pool, void* p) {
 // Gives cached blocks that are no parts of chunks back to the device. The caller has made the device's CUDA device current.
 void release_cached(Pool& pool) {
   (void)cudaDeviceSynchronize();
-  for (auto& [stream, lists] : pool.free_lists) {
-    if (pool.kept.contains(stream)) continue;
-    for (auto& [size_class, list] : lists) {
-      std::erase_if(list, [&](void* p) {
-        if (pool.blocks.at(p).is_in_chunk) return false;
-        give_back(pool, p);
+  for (const std::unique_ptr<StreamMemory>& memory : pool.streams) {
+    if (memory->is_kept) continue;
+    for (std::vector<Block*>& list : memory->free)
+      std::erase_if(list, [&](const Block* block) {
+        if (block->is_in_chunk) return false;
+        give_back(pool, block->memory);
         return true;
       });
-    }
-    std::erase_if(lists, [](const auto& entry) { return entry.second.empty(); });
   }
 }
 
@@ -207,69 +217,84 @@ void* allocate(std::size_t bytes, Device device) {
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);
   if (bytes > kLargestRequest) throw_out_of_memory(pool, bytes, device);
-  const bool exact = cache_is_off() && !pool.kept.contains(stream);
+  StreamMemory& memory = memory_of(pool, stream);
+  const bool exact = cache_is_off() && !memory.is_kept;
   const int size_class = exact ? kExactSize : class_of(bytes);
   ++pool.allocations;
-  void* p = exact ? nullptr : take_cached(pool, stream, size_class);
-  if (p != nullptr) {
+  Block* block = exact ? nullptr : take_cached(memory, size_class);
+  if (block != nullptr) {
     ++pool.hits;
   } else {
     const std::size_t capacity = exact ? std::max<std::size_t>(bytes, 1) : capacity_of(size_class);
     const bool small = !exact && capacity < kLargestInChunk;
-    p = small ? cut_from_chunk(pool, capacity) : take_fresh_or_release(pool, capacity);
+    void* const p = small ? cut_from_chunk(pool, capacity) : take_fresh_or_release(pool, capacity);
     if (p == nullptr) throw_out_of_memory(pool, bytes, device);
-    pool.blocks[p] = {.capacity = capacity, .size_class = size_class, .is_in_chunk = small, .stream = stream};
+    block = &pool.blocks[p];
+    *block = {.memory = p, .capacity = capacity, .size_class = size_class, .is_in_chunk = small, .owner = &memory};
   }
-  Block& block = pool.blocks[p];
-  block.is_live = true;
-  pool.active += block.capacity;
+  block->is_live = true;
+  pool.active += block->capacity;
   pool.peak = std::max(pool.peak, pool.active);
-  return p;
+  return block->memory;
 }
+
+namespace {
+
+// The block's stream goes on when `last`, where the block may have been used last, has done what it has been given.
+void order_after(Pool& pool, Block& block, cudaStream_t last) noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  (void)cudaStreamIsCapturing(last, &status);
+  if (status != cudaStreamCaptureStatusNone) {  // replays will use the block, and no other stream can wait for them
+    block.owner = &memory_of(pool, last);
+    return;
+  }
+  cudaEvent_t done = nullptr;
+  if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) != cudaSuccess) return;
+  (void)cudaEventRecord(done, last);
+  (void)cudaStreamWaitEvent(block.owner->stream, done, 0);
+  (void)cudaEventDestroy(done);
+}
+
+}  // namespace
 
 void deallocate(void* p, Device device) noexcept {
   Pool& pool = pool_of(device);
   const cudaStream_t stream = current_stream(device);
   const std::lock_guard lock(pool.mutex);
-  Block& block = pool.blocks.at(p);
+  Block& block = pool.blocks.find(p)->second;
   block.is_live = false;
   pool.active -= block.capacity;
   if (block.size_class == kExactSize) {
     pool.to_give_back.push_back(p);
-    if (pool.kept.contains(stream)) return;
+    if (memory_of(pool, stream).is_kept) return;
     for (void* const q : std::exchange(pool.to_give_back, {})) give_back(pool, q);
     return;
   }
-  if (block.stream != stream) {  // its last user may be the current stream
-    cudaEvent_t done = nullptr;
-    if (cudaEventCreateWithFlags(&done, cudaEventDisableTiming) == cudaSuccess) {
-      (void)cudaEventRecord(done, stream);
-      (void)cudaStreamWaitEvent(block.stream, done, 0);
-      (void)cudaEventDestroy(done);
-    }
-  }
-  pool.free_lists[block.stream][block.size_class].push_back(p);
+  if (block.owner->stream != stream) order_after(pool, block, stream);
+  block.owner->free[static_cast<std::size_t>(block.size_class)].push_back(&block);
 }
 
 void keep_memory(CUstream_st* stream, Device device) {
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);
-  pool.kept.insert(stream);
+  memory_of(pool, stream).is_kept = true;
 }
 
 void give_back_memory(CUstream_st* stream, Device device) noexcept {
   const cudaStream_t heir = default_stream(device);
   Pool& pool = pool_of(device);
   const std::lock_guard lock(pool.mutex);
-  pool.kept.erase(stream);
+  StreamMemory& to = memory_of(pool, heir);
+  const auto found =
+      std::find_if(pool.streams.begin(), pool.streams.end(),
+                   [&](const std::unique_ptr<StreamMemory>& memory) { return memory->stream == stream; });
+  if (found == pool.streams.end()) return;
+  StreamMemory& from = **found;
   for (auto& [p, block] : pool.blocks)
-    if (block.stream == stream) block.stream = heir;
-  const auto found = pool.free_lists.find(stream);
-  if (found == pool.free_lists.end()) return;
-  FreeLists& lists = pool.free_lists[heir];
-  for (auto& [size_class, list] : pool.free_lists[stream])
-    lists[size_class].insert(lists[size_class].end(), list.begin(), list.end());
-  pool.free_lists.erase(stream);
+    if (block.owner == &from) block.owner = &to;
+  for (std::size_t c = 0; c < from.free.size(); ++c)
+    to.free[c].insert(to.free[c].end(), from.free[c].begin(), from.free[c].end());
+  pool.streams.erase(found);
 }
 
 MemoryStats memory_stats(Device device) {

@@ -4,6 +4,7 @@
 #include "solvent/core/cuda/basic.h"
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -107,6 +108,52 @@ void copy_typed(const Tensor& src, Tensor& dst) {
   launch(over_elements("copy", n, from.device), copy_kernel<T>, x, y, index, n);
 }
 
+// --- many dense copies in one launch ---------------------------------------------------------------------------------------
+
+constexpr int kMostCopies = 128;  // the table must fit into the 4 KiB of a kernel's arguments
+constexpr std::int64_t kCopyChunk = std::int64_t{16} << 10;  // bytes that a block copies at a time
+constexpr std::int64_t kLargeCopy = std::int64_t{64} << 20;  // bytes; the driver's own copy is as good from here on
+
+struct CopyTable {
+  std::byte* to[kMostCopies];
+  const std::byte* from[kMostCopies];
+  std::int64_t bytes[kMostCopies];
+  std::int32_t first_chunk[kMostCopies + 1];
+  bool packed[kMostCopies];  // both pointers are multiples of 16 bytes
+};
+static_assert(sizeof(CopyTable) <= 3900);
+
+// A whole chunk of memory aligned for packs is copied by them; anything else byte by byte, which is rare.
+__global__ void copy_table_kernel(CopyTable table, std::int32_t chunks) {
+  using Bytes = Pack<std::uint32_t, 4>;
+  for (auto c = static_cast<std::int32_t>(blockIdx.x); c < chunks; c += static_cast<std::int32_t>(gridDim.x)) {
+    int k = 0;
+    while (c >= table.first_chunk[k + 1]) ++k;
+    const std::int64_t begin = (c - table.first_chunk[k]) * kCopyChunk;
+    const std::int64_t end = begin + kCopyChunk < table.bytes[k] ? begin + kCopyChunk : table.bytes[k];
+    const std::byte* const from = table.from[k];
+    std::byte* const to = table.to[k];
+    std::int64_t rest = begin;
+    if (table.packed[k]) {
+      rest = end / 16 * 16;
+      for (std::int64_t i = begin + 16 * threadIdx.x; i < rest; i += 16 * blockDim.x)
+        *reinterpret_cast<Bytes*>(to + i) = *reinterpret_cast<const Bytes*>(from + i);
+    }
+    for (std::int64_t i = rest + threadIdx.x; i < end; i += blockDim.x) to[i] = from[i];
+  }
+}
+
+std::byte* address_of(const Tensor& t) {
+  const detail::TensorImpl& impl = *t.impl();
+  return static_cast<std::byte*>(impl.storage->data) + impl.offset * static_cast<std::int64_t>(size_of(impl.dtype));
+}
+
+void launch_copies(const CopyTable& table, int count, Device device) {
+  const std::int32_t chunks = table.first_chunk[count];
+  if (chunks > 0)
+    launch(over_elements("copy", chunks * std::int64_t{kThreads}, device), copy_table_kernel, table, chunks);
+}
+
 template <class T>
 struct Add {
   __device__ T operator()(const T (&x)[2]) const { return static_cast<T>(x[0] + x[1]); }
@@ -191,6 +238,31 @@ void copy_strided(const Tensor& src, Tensor& dst) {
     case 4: return copy_typed<std::uint32_t>(src, dst);
     default: return copy_typed<std::uint64_t>(src, dst);
   }
+}
+
+void copy_all(std::span<const Tensor> from, std::span<Tensor> to, Device device) {
+  CopyTable table{};
+  int count = 0;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    const std::int64_t bytes = from[i].numel() * static_cast<std::int64_t>(size_of(from[i].dtype()));
+    if (bytes > kLargeCopy || !from[i].is_contiguous() || !to[i].is_contiguous()) {
+      copy_strided(from[i], to[i]);
+      continue;
+    }
+    if (bytes == 0) continue;
+    if (count == kMostCopies) {
+      launch_copies(table, count, device);
+      count = 0;
+    }
+    table.to[count] = address_of(to[i]);
+    table.from[count] = address_of(from[i]);
+    table.bytes[count] = bytes;
+    table.packed[count] = is_aligned(table.to[count]) && is_aligned(table.from[count]);
+    table.first_chunk[count + 1] =
+        table.first_chunk[count] + static_cast<std::int32_t>((bytes + kCopyChunk - 1) / kCopyChunk);
+    ++count;
+  }
+  launch_copies(table, count, device);
 }
 
 Tensor add(Tensor& a, Tensor& b) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -207,16 +208,54 @@ const void* keep_constant(const void* host, std::size_t bytes, Device) {
 
 // --- graphs -----------------------------------------------------------------------------------------------------------------
 
-RecordedGraph::~RecordedGraph() {
-  if (executable_ != nullptr) (void)cudaGraphExecDestroy(executable_);
+struct RecordedGraph::Parts {
+  Parts(CUgraphExec_st* e, std::shared_ptr<Checks> c) : executable(e), checks(std::move(c)) {}
+  ~Parts() {
+    if (used != nullptr) {
+      (void)cudaEventSynchronize(used);
+      (void)cudaEventDestroy(used);
+    }
+    (void)cudaGraphExecDestroy(executable);
+  }
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+
+  cudaGraphExec_t executable;
+  std::shared_ptr<Checks> checks;  // null if it has none
+  cudaEvent_t used = nullptr;      // behind the last use
+  cudaStream_t last = nullptr;     // the stream of that
+};
+
+RecordedGraph::RecordedGraph() noexcept = default;
+RecordedGraph::RecordedGraph(CUgraphExec_st* executable, std::shared_ptr<Checks> checks)
+    : parts_(std::make_unique<Parts>(executable, std::move(checks))) {}
+RecordedGraph::RecordedGraph(RecordedGraph&&) noexcept = default;
+RecordedGraph& RecordedGraph::operator=(RecordedGraph&&) noexcept = default;
+RecordedGraph::~RecordedGraph() = default;
+
+RecordedGraph::Use::Use(const RecordedGraph& graph, Device device) : graph_(graph), stream_(current_stream(device)) {
+  if (is_recording(stream_))
+    throw DeviceError(
+        "[graph] got a replay inside of a function that is being recorded; expected graphs side by side. Call the "
+        "function of the inner graph itself.");
+  Parts& parts = *graph_.parts_;
+  if (parts.used == nullptr) check(cudaEventCreateWithFlags(&parts.used, cudaEventDisableTiming), "make an event");
+  if (parts.last != nullptr && parts.last != stream_)
+    check(cudaStreamWaitEvent(stream_, parts.used, 0), "wait for the last replay");
 }
 
-void RecordedGraph::replay(Device device) const {
-  const cudaStream_t stream = current_stream(device);
+RecordedGraph::Use::~Use() {
+  Parts& parts = *graph_.parts_;
+  parts.last = stream_;
+  (void)cudaEventRecord(parts.used, stream_);  // errors of the stream are reported by the next call
+}
+
+void RecordedGraph::Use::replay() const {
   throw_found();
-  if (checks_) checks_->before_replay(stream);
-  check(cudaGraphLaunch(executable_, stream), "replay a graph");
-  if (checks_ && checks_->after_replay(stream)) look_later(checks_);
+  const std::shared_ptr<Checks>& checks = graph_.parts_->checks;
+  if (checks) checks->before_replay(stream_);
+  check(cudaGraphLaunch(graph_.parts_->executable, stream_), "replay a graph");
+  if (checks && checks->after_replay(stream_)) look_later(checks);
 }
 
 namespace {

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <utility>
 
 #include "solvent/core/cuda/runtime.h"
 
@@ -34,24 +33,33 @@ class Checks;
 /// What record_graph returns; owns the executable graph.
 class RecordedGraph {
  public:
-  RecordedGraph() noexcept = default;
-  RecordedGraph(CUgraphExec_st* executable, std::shared_ptr<Checks> checks) noexcept
-      : executable_(executable), checks_(std::move(checks)) {}
-  RecordedGraph(RecordedGraph&& o) noexcept
-      : executable_(std::exchange(o.executable_, nullptr)), checks_(std::move(o.checks_)) {}
-  RecordedGraph& operator=(RecordedGraph&& o) noexcept {
-    std::swap(executable_, o.executable_);
-    std::swap(checks_, o.checks_);
-    return *this;
-  }
+  RecordedGraph() noexcept;
+  RecordedGraph(CUgraphExec_st* executable, std::shared_ptr<Checks> checks);
+  RecordedGraph(RecordedGraph&&) noexcept;
+  RecordedGraph& operator=(RecordedGraph&&) noexcept;
+  /// Waits for the last use.
   ~RecordedGraph();
 
-  /// Launches it on the current stream. @throws ValueError for what a check of an earlier replay found (checks.h)
-  void replay(Device device) const;
+  /// A use of the graph's memory on the stream that is current meanwhile: writes of inputs, a replay, reads of results. Waits for
+  /// the last use if that was on another stream; the host goes on.
+  class Use {
+   public:
+    Use(const RecordedGraph& graph, Device device);
+    ~Use();
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+    /// Launches the graph. @throws ValueError for what a check of an earlier replay found (checks.h)
+    void replay() const;
+
+   private:
+    const RecordedGraph& graph_;
+    CUstream_st* stream_;
+  };
 
  private:
-  CUgraphExec_st* executable_ = nullptr;
-  std::shared_ptr<Checks> checks_;  // null if it has none
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
 };
 
 /// A copy of the host's bytes in device memory that lives as long as the graph that this thread records.

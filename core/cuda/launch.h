@@ -82,10 +82,10 @@ __device__ T* dynamic_shared() {
 #endif
 }
 
-/// Reports a launch that failed, and, when debugging, a kernel that did.
-inline void check_launch(const Launch& launch) {
-  const int error = static_cast<int>(cudaGetLastError());
-  if (error != 0) check(error, (std::string("launch the kernel of ") + launch.name).c_str());
+/// Reports a launch that failed with `error`, and, when debugging, a kernel that did.
+inline void check_launch(const Launch& launch, cudaError_t error) {
+  if (error != cudaSuccess)
+    check(static_cast<int>(error), (std::string("launch the kernel of ") + launch.name).c_str());
   if (is_debugging() && !is_recording(current_stream(launch.device)))
     check(static_cast<int>(cudaStreamSynchronize(current_stream(launch.device))),
           (std::string("run the kernel of ") + launch.name).c_str());
@@ -101,21 +101,18 @@ void launch(const Launch& launch, void (*kernel)(Parameters...), Arguments&&... 
   emulator::submit(stream, [launch, kernel, values] {
     emulator::run(launch.grid, launch.block, launch.shared_bytes, launch.barriers, [&] { std::apply(kernel, values); });
   });
+  const cudaError_t error = cudaGetLastError();
 #else
-  if (launch.shared_bytes > (std::size_t{48} << 10))
-    check(static_cast<int>(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                static_cast<int>(launch.shared_bytes))),
-          "reserve shared memory");
-  std::apply(
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  if (launch.shared_bytes > (std::size_t{48} << 10)) allow_shared_bytes(function, launch.shared_bytes, launch.device);
+  const cudaError_t error = std::apply(
       [&](auto&... value) {
         void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))..., nullptr};
-        (void)cudaLaunchKernel(reinterpret_cast<const void*>(kernel), launch.grid, launch.block, pointers,
-                               launch.shared_bytes, stream);
+        return cudaLaunchKernel(function, launch.grid, launch.block, pointers, launch.shared_bytes, stream);
       },
       values);
 #endif
-  check_launch(launch);
+  check_launch(launch, error);
 }
 
 // --- sums within warps and blocks, in an order that depends on sizes only -----------------------------------------------

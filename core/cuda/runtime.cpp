@@ -6,7 +6,9 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -100,6 +102,21 @@ CUstream_st* set_current_stream(Device device, CUstream_st* stream) {
 }
 
 int multiprocessors(Device device) { return devices().multiprocessors[static_cast<std::size_t>(device.index)]; }
+
+void allow_shared_bytes(const void* kernel, std::size_t bytes, Device device) {
+  struct Allowed {
+    std::mutex mutex;
+    std::map<std::pair<const void*, int>, std::size_t> bytes;
+  };
+  // Never destroyed, as all state of the library. One for all threads: the driver keeps the last value it was given.
+  static auto* const allowed = new Allowed;
+  const std::lock_guard lock(allowed->mutex);
+  std::size_t& most = allowed->bytes[{kernel, device.index}];
+  if (bytes <= most) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "reserve shared memory");
+  most = bytes;
+}
 
 // The driver copies up to 64 KiB through a buffer of its own, so the host's memory is free when the call returns; more passes
 // through ours.

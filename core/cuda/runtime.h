@@ -35,6 +35,10 @@ SOLVENT_API bool is_recording(CUstream_st* stream);
 /// Number of streaming multiprocessors.
 SOLVENT_API int multiprocessors(Device device);
 
+/// Lets launches of a kernel have more dynamic shared memory than the 48 KiB of all. The driver is asked once for a kernel, a
+/// device and a size. @throws DeviceError if the device has not that much
+SOLVENT_API void allow_shared_bytes(const void* kernel, std::size_t bytes, Device device);
+
 /// Copies of `bytes` bytes, in stream order. The host's buffer may be reused after copy_to_device; copy_to_host waits, and so
 /// does copy_between: they and synchronize throw what checks have found (checks.h).
 /// copy_constant_to_device is for tables that depend on shapes and attributes only: a graph that is being recorded keeps them,

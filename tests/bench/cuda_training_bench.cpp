@@ -10,58 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "solvent/autodiff/transforms.h"
-#include "solvent/nn/nn.h"
-#include "solvent/ops/ops.h"
 #include "solvent/tests/bench/conv_net.h"
 #include "solvent/tests/bench/cuda_compare.h"
+#include "solvent/tests/bench/cuda_training_step.h"
 
 namespace solvent::bench {
 namespace {
-
-constexpr double kRate = 1e-3, kMomentum = 0.9;
-constexpr std::int64_t kClasses = 10;
-
-/// Five GRU layers over xs (T, B, 1), the mean of the last one's states over time, a linear layer.
-class GruNet : public nn::Module {
- public:
-  explicit GruNet(Key key) : head(32, kClasses, key.fold_in(100)) {
-    for (std::uint64_t i = 0; i < 5; ++i) layers.emplace_back(i == 0 ? 1 : 32, 32, key.fold_in(i));
-  }
-
-  Tensor operator()(const Tensor& xs) const {
-    Tensor h = xs;
-    for (const nn::Gru& layer : layers) h = layer(h);
-    return head(mean(h, {0}));
-  }
-  void visit(nn::Visitor& visitor) override {
-    visitor("layers", layers);
-    visitor("head", head);
-  }
-
-  std::vector<nn::Gru> layers;
-  nn::Linear head;
-};
-
-using LossFn = std::function<Tensor(const Tensors& parameters)>;
-
-// The step as a function of (parameters, velocities): the new ones, and the loss at the end.
-struct Step {
-  LossFn loss;
-  std::size_t count = 0;
-
-  Tensors operator()(const Tensors& state) const {
-    const Tensors parameters(state.begin(), state.begin() + static_cast<std::ptrdiff_t>(count));
-    const ValueAndGrad r = value_and_grad(loss, parameters);
-    Tensors next(2 * count + 1);
-    for (std::size_t i = 0; i < count; ++i) {
-      next[count + i] = state[count + i] * kMomentum + r.grads[i];
-      next[i] = state[i] - next[count + i] * kRate;
-    }
-    next.back() = r.value;
-    return next;
-  }
-};
 
 // Three steps from `state`; the loss of the last one.
 template <class F>
@@ -76,25 +30,12 @@ double third_loss(F& step, Tensors state) {
 }
 
 template <class Model>
-Step step_of(const Model& model, const Tensor& x, const Tensor& labels) {
-  const auto bound = nn::bind(model);
-  return {[=](const Tensors& p) { return cross_entropy(bound(p, {x})[0], labels); }, model.parameter_values().size()};
-}
-
-// A copy whose parameters live on the GPU.
-template <class Model>
-Model on_gpu(Model model) {
-  for (nn::Parameter* slot : model.parameters()) *slot = nn::Parameter(to(slot->value(), bench_gpu()));
-  return model;
-}
-
-template <class Model>
 Row training_row(const Model& model, const Tensor& x, std::int64_t batch, bool recorded, double host_share = 0) {
   std::vector<std::int64_t> values;
   for (std::int64_t i = 0; i < batch; ++i) values.push_back((7 * i + 3) % kClasses);
   const Tensor labels = from_vector(values, {batch});
   const Step on_cpu = step_of(model, x, labels);
-  const Step eager = step_of(on_gpu(model), to(x, bench_gpu()), to(labels, bench_gpu()));
+  const Step eager = step_of(on_device(model, bench_gpu()), to(x, bench_gpu()), to(labels, bench_gpu()));
   Tensors cpu_state = model.parameter_values();
   for (const Tensor& p : model.parameter_values()) cpu_state.push_back(zeros(p.shape(), p.dtype()));
   auto state = std::make_shared<Tensors>();
