@@ -293,8 +293,9 @@ void adjoint_by_products(const GruAdjoint<T>& call, Device device) {
   }
 }
 
-// Sums of the columns of u, in float64: over chunks of rows, then over the chunks in order.
-constexpr std::int64_t kSumRows = 256;
+// Sums of the columns of u, in float64: over chunks of rows by a thread each, then over the chunks in order by a block. A
+// thread's loads follow each other, so chunks are short: long sums of few columns would leave most multiprocessors idle.
+constexpr std::int64_t kSumRows = 64;
 
 template <class T>
 __global__ void column_sums_kernel(const T* u, std::int64_t rows, std::int64_t columns, std::int64_t chunks,
@@ -467,8 +468,8 @@ class Backward {
       double* const partial = allocate<double>(memory, chunks, count * n, s_.device);
       launch(over_elements(kBackward, chunks * count * n, s_.device), weight_sums_kernel<T>, u + column, 4 * s_.hidden,
              x, n, rows, count * n, chunks, partial);
-      launch(over_blocks(kBackward, count * n, s_.device, 64), weight_totals_kernel<T>, partial, count * n, chunks,
-             beta, c);
+      launch(over_blocks(kBackward, count * n, s_.device), weight_totals_kernel<T>, partial, count * n, chunks, beta,
+             c);
       return;
     }
     Gemm<T> call;
@@ -526,7 +527,7 @@ class Backward {
     const std::int64_t chunks = (rows + kSumRows - 1) / kSumRows;
     launch(over_elements(kBackward, chunks * columns, s_.device), column_sums_kernel<T>, u_, rows, columns, chunks,
            partial_);
-    launch(over_blocks(kBackward, columns, s_.device, 64), add_chunks_kernel, partial_, columns, chunks, first, total_);
+    launch(over_blocks(kBackward, columns, s_.device), add_chunks_kernel, partial_, columns, chunks, first, total_);
   }
 
   const Operands& in_;

@@ -7,9 +7,23 @@
 
 namespace solvent::cuda {
 
+/// 1 / d for d >= 1: the instructions of a division without its branch for denormal results, behind which a second division
+/// would have to wait. Correctly rounded up to d = 2^126, 0 beyond.
+__device__ inline float reciprocal(float d) {
+#if SOLVENT_CUDA_EMULATED
+  return d > 0x1p126f ? 0.0f : 1.0f / d;
+#else
+  float first;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(first) : "f"(d));
+  const float refined = std::fma(first, std::fma(-d, first, 1.0f), first);
+  return d > 0x1p126f ? 0.0f : refined;
+#endif
+}
+__device__ inline double reciprocal(double d) { return 1.0 / d; }
+
 template <class T>
 __device__ T sigmoid(T x) {
-  return T(1) / (T(1) + std::exp(-x));
+  return reciprocal(T(1) + std::exp(-x));
 }
 
 /// What one unit computes from its pre-activations.

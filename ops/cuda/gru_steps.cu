@@ -3,8 +3,11 @@
 // barrier, and the functions of the gates.
 //
 // kParts neighbouring lanes share a hidden unit. Each keeps kColumns = kH / kParts columns of the unit's three rows of W_hh
-// (backwards: of its columns) in registers; states go through shared memory. What a step reads from global memory is loaded
-// kDepth steps ahead. Sums over units have a fixed order, so results have the same bits at every run and in any batch.
+// (backwards: of its columns) in registers; states go through shared memory. Of the two gates that do not wait for each other,
+// even lanes compute r and odd ones z. Addresses advance by additions, and one warp needs no barrier of the block: a lone warp
+// issues its instructions in order, so whatever stands between two states is on the way from one to the next. What a step
+// reads from global memory is loaded kDepth steps ahead; the gates of a step are stored while the next one's sums travel
+// between lanes. Sums over units have a fixed order, so results have the same bits at every run and in any batch.
 
 #include <cmath>
 
@@ -17,8 +20,8 @@
 namespace solvent::cuda {
 namespace {
 
-/// sums[g] += sum_k w[g][k] x[g][k]: even and odd k apart, then over the lanes of the unit.
-template <class T, int kColumns, int kParts>
+/// sums[g] = sum_k w[g][k] x[g][k] over the columns of this lane: even and odd k apart.
+template <class T, int kColumns>
 __device__ void products(const T (&w)[3][kColumns], const T* const (&x)[3], T (&sums)[3]) {
   T odd[3] = {T(0), T(0), T(0)};
   T even[3] = {T(0), T(0), T(0)};
@@ -31,78 +34,132 @@ __device__ void products(const T (&w)[3][kColumns], const T* const (&x)[3], T (&
     }
   }
   SOLVENT_UNROLL
-  for (int g = 0; g < 3; ++g) {
-    T sum = even[g] + odd[g];
+  for (int g = 0; g < 3; ++g) sums[g] = even[g] + odd[g];
+}
+
+/// Each of `sums` over groups of lanes that are `first`, 2 `first`, ... kParts / 2 apart.
+template <class T, int kParts>
+__device__ void over_lanes(int first, T (&sums)[3]) {
+  SOLVENT_UNROLL
+  for (int lanes = first; lanes < kParts; lanes *= 2) {
     SOLVENT_UNROLL
-    for (int lanes = 1; lanes < kParts; lanes *= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
-    sums[g] += sum;
+    for (int g = 0; g < 3; ++g) sums[g] += __shfl_xor_sync(kAllLanes, sums[g], lanes);
   }
 }
+
+// Waits for the block's other threads: within a warp no barrier of the block is needed.
+template <bool kOneWarp>
+__device__ void meet() {
+  if constexpr (kOneWarp) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+}
+
+template <class T>
+__device__ void store_gates(const GruUnit<T>& unit, std::int64_t hidden, T* to) {
+  to[0] = unit.r;
+  to[hidden] = unit.z;
+  to[2 * hidden] = unit.n;
+  to[3 * hidden] = unit.q;
+}
+
+// What one lane knows of its unit: a part of the weights, and the biases of its gate (r or z), of n and of q.
+template <class T, int kColumns>
+struct Weights {
+  T w[3][kColumns], gate, n, q;
+
+  __device__ Weights(const GruStates<T>& call, bool is_unit, int unit, int part) {
+    const auto hidden = static_cast<int>(call.hidden);
+    for (int g = 0; g < 3; ++g) {
+      SOLVENT_UNROLL
+      for (int k = 0; k < kColumns; ++k) {
+        const int column = part * kColumns + k;
+        w[g][k] = is_unit && column < hidden ? call.w_hh[(g * hidden + unit) * hidden + column] : T(0);
+      }
+    }
+    gate = is_unit ? call.b[part % 2 * hidden + unit] : T(0);
+    n = is_unit ? call.b[2 * hidden + unit] : T(0);
+    q = is_unit ? call.b_hn[unit] : T(0);
+  }
+};
 
 template <class T, int kH, int kParts, int kDepth>
 __global__ void states_kernel(GruStates<T> call) {
   constexpr int kColumns = kH / kParts;
+  constexpr bool kOneWarp = kH * kParts <= 32;
+  static_assert(kParts % 2 == 0, "even lanes have r, odd lanes z");
+  static_assert(kDepth % 2 == 0, "the state before step d is in buffer d % 2");
   __shared__ T state[2][kH];
-  const auto hidden = static_cast<int>(call.hidden);
+  const std::int64_t hidden = call.hidden;
   const int unit = static_cast<int>(threadIdx.x) / kParts;
   const int part = static_cast<int>(threadIdx.x) % kParts;
   const bool is_unit = unit < hidden;
-  T w[3][kColumns], bias[3], q_bias = T(0);
-  for (int g = 0; g < 3; ++g) {
-    bias[g] = is_unit ? call.b[g * hidden + unit] : T(0);
-    SOLVENT_UNROLL
-    for (int k = 0; k < kColumns; ++k) {
-      const int column = part * kColumns + k;
-      w[g][k] = is_unit && column < hidden ? call.w_hh[(g * hidden + unit) * hidden + column] : T(0);
-    }
-  }
-  if (is_unit) q_bias = call.b_hn[unit];
+  const bool keeps_state = part == 0 && unit < kH;
+  const bool loads = is_unit && call.xw != nullptr;
+  const bool stores = is_unit && part == 0 && call.hs != nullptr;
+  const bool stores_gates = is_unit && part == 0 && call.gates != nullptr;
+  const Weights<T, kColumns> weights(call, is_unit, unit, part);
+  const std::int64_t row = call.batch * hidden;  // values of a step
+  const std::int64_t x_step = loads ? 3 * row : 0, to_step = stores ? row : 0;
+  const std::int64_t to_n = (2 - part % 2) * hidden;  // from the input of this lane's gate to that of n
   for (std::int64_t rollout = blockIdx.x; rollout < call.batch * call.chunks; rollout += gridDim.x) {
     if (call.active != nullptr && !call.active[rollout]) continue;
     const std::int64_t begin = rollout / call.batch * call.length + call.shift;
-    const std::int64_t first_row = begin * call.batch + rollout % call.batch;
+    const std::int64_t first = (begin * call.batch + rollout % call.batch) * hidden;
     const std::int64_t steps = call.total > 0 && call.total - begin < call.steps ? call.total - begin : call.steps;
+    const T* x = loads ? call.xw + 3 * first + part % 2 * hidden + unit : nullptr;  // of the step to load next
+    T* to = stores ? call.hs + first + unit : nullptr;
+    T* gates_to = stores_gates ? call.gates + 4 * first + unit : nullptr;
     T h = is_unit && call.before != nullptr ? call.before[rollout * hidden + unit] : T(0);
-    __syncthreads();  // the states of the last turn are no longer read
-    if (part == 0 && unit < kH) state[0][unit] = h;
-    T ahead[kDepth][3];
+    GruUnit<T> gates{};
+    meet<kOneWarp>();  // the states of the last turn are no longer read
+    if (keeps_state) state[0][unit] = h;
+    T ahead[kDepth][2] = {};  // of the lane's gate, of n
     SOLVENT_UNROLL
-    for (int d = 0; d < kDepth; ++d)
-      for (int g = 0; g < 3; ++g)
-        ahead[d][g] = is_unit && call.xw != nullptr && d < steps
-                          ? call.xw[((first_row + d * call.batch) * 3 + g) * hidden + unit]
-                          : T(0);
-    for (std::int64_t t0 = 0; t0 < steps; t0 += kDepth) {
+    for (int d = 0; d < kDepth; ++d) {
+      if (loads && d < steps) {
+        ahead[d][0] = x[0];
+        ahead[d][1] = x[to_n];
+      }
+      x += x_step;
+    }
+    for (std::int64_t left = steps; left > 0; left -= kDepth) {
+      const int now = left < kDepth ? static_cast<int>(left) : kDepth;  // steps of this turn, and of the next one
+      const int next = left - kDepth < kDepth ? static_cast<int>(left - kDepth) : kDepth;
       SOLVENT_UNROLL
-      for (int d = 0; d < kDepth; ++d) {
-        const std::int64_t t = t0 + d;
-        if (t >= steps) continue;
-        const std::int64_t row = first_row + t * call.batch;
-        T of_x[3];
-        for (int g = 0; g < 3; ++g) of_x[g] = ahead[d][g] + bias[g];
-        if (is_unit && call.xw != nullptr && t + kDepth < steps)
-          for (int g = 0; g < 3; ++g) ahead[d][g] = call.xw[((row + kDepth * call.batch) * 3 + g) * hidden + unit];
-        __syncthreads();  // the state is there; the one before may be overwritten
-        const T* const from = state[t % 2] + part * kColumns;
-        T sums[3] = {of_x[0], of_x[1], q_bias};
-        products<T, kColumns, kParts>(w, {from, from, from}, sums);
-        if (is_unit && part == 0) {
-          const GruUnit<T> now(sums[0], sums[1], of_x[2], sums[2]);
-          h = now.next(h);
-          state[(t + 1) % 2][unit] = h;
-          if (call.hs != nullptr) call.hs[row * hidden + unit] = h;
-          if (call.gates != nullptr) {
-            T* const to = call.gates + row * 4 * hidden + unit;
-            to[0] = now.r;
-            to[hidden] = now.z;
-            to[2 * hidden] = now.n;
-            to[3 * hidden] = now.q;
-          }
-        } else if (part == 0 && unit < kH) {
-          state[(t + 1) % 2][unit] = T(0);
+      for (int d = 0; d < kDepth; ++d) {  // beyond `now`: no branch, but nothing is kept
+        const T of_gate = ahead[d][0] + weights.gate, of_n = ahead[d][1] + weights.n;
+        meet<kOneWarp>();  // the state is there; the one before may be overwritten
+        const T* const from = state[d % 2] + part * kColumns;
+        T sums[3];
+        products(weights.w, {from, from, from}, sums);
+        over_lanes<T, kParts>(2, sums);
+        const T mine = part % 2 == 0 ? sums[0] : sums[1], other = part % 2 == 0 ? sums[1] : sums[0];
+        const T gate_sum = of_gate + (mine + __shfl_xor_sync(kAllLanes, other, 1));
+        const T q = (sums[2] + __shfl_xor_sync(kAllLanes, sums[2], 1)) + weights.q;
+        if (stores_gates && (d > 0 ? d <= now : left < steps)) {  // of the step before
+          store_gates(gates, hidden, gates_to);
+          gates_to += 4 * row;
         }
+        if (d < next && loads) {
+          ahead[d][0] = x[0];
+          ahead[d][1] = x[to_n];
+        }
+        x += x_step;
+        gates.r = sigmoid(gate_sum);  // z in odd lanes, which compute no state
+        gates.z = __shfl_xor_sync(kAllLanes, gates.r, 1);
+        gates.n = std::tanh(std::fma(gates.r, q, of_n));
+        gates.q = q;
+        const T h_now = is_unit ? gates.next(h) : T(0);
+        if (keeps_state) state[(d + 1) % 2][unit] = h_now;
+        if (d < now) h = h_now;
+        if (d < now && stores) *to = h_now;
+        to += to_step;
       }
     }
+    if (stores_gates && steps % kDepth == 0) store_gates(gates, hidden, gates_to);
     if (call.last != nullptr && is_unit && part == 0) call.last[rollout * hidden + unit] = h;
   }
 }
@@ -112,27 +169,52 @@ template <class T>
 struct AdjointInputs {
   GruUnit<T> gates;
   T h, g;
+};
 
-  __device__ void load(const GruAdjoint<T>& call, std::int64_t t, std::int64_t sequence, int unit) {
-    const std::int64_t row = t * call.batch + sequence;
-    const T* const from = call.gates + row * 4 * call.hidden + unit;
-    gates.r = from[0];
-    gates.z = from[call.hidden];
-    gates.n = from[2 * call.hidden];
-    gates.q = from[3 * call.hidden];
-    h = t > 0 ? call.hs[(row - call.batch) * call.hidden + unit] : call.before[sequence * call.hidden + unit];
-    g = call.g[row * call.hidden + unit];
+// Where it reads that: steps from the last to the first.
+template <class T>
+struct AdjointReader {
+  const T* gates;
+  const T* h;
+  const T* g;
+  const T* before;  // in place of h at the first step
+  std::int64_t hidden, row;
+
+  __device__ AdjointReader(const GruAdjoint<T>& call, std::int64_t sequence, int unit)
+      : hidden(call.hidden), row(call.batch * call.hidden) {
+    const std::int64_t at = (call.steps - 1) * row + sequence * hidden;
+    gates = call.gates + 4 * at + unit;
+    g = call.g + at + unit;
+    before = call.before + sequence * hidden + unit;
+    h = call.steps > 1 ? call.hs + at - row + unit : before;
+  }
+
+  __device__ void load(bool is_first, AdjointInputs<T>& to) const {
+    to.gates.r = gates[0];
+    to.gates.z = gates[hidden];
+    to.gates.n = gates[2 * hidden];
+    to.gates.q = gates[3 * hidden];
+    to.h = is_first ? *before : *h;
+    to.g = *g;
+  }
+  __device__ void advance() {
+    gates -= 4 * row;
+    h -= row;
+    g -= row;
   }
 };
 
 template <class T, int kH, int kParts, int kDepth>
-__global__ void adjoint_kernel(GruAdjoint<T> call) {
+__global__ void __launch_bounds__(kH* kParts < 32 ? 32 : kH * kParts, 1) adjoint_kernel(GruAdjoint<T> call) {
   constexpr int kColumns = kH / kParts;
+  constexpr bool kOneWarp = kH * kParts <= 32;
+  static_assert(kDepth % 2 == 0, "the products of step d are in buffer d % 2");
   __shared__ T into_h[2][3][kH];
-  const auto hidden = static_cast<int>(call.hidden);
+  const std::int64_t hidden = call.hidden;
   const int unit = static_cast<int>(threadIdx.x) / kParts;
   const int part = static_cast<int>(threadIdx.x) % kParts;
   const bool is_unit = unit < hidden;
+  const bool writes = is_unit && part == 0;
   T w[3][kColumns];
   for (int g = 0; g < 3; ++g) {
     SOLVENT_UNROLL
@@ -144,40 +226,49 @@ __global__ void adjoint_kernel(GruAdjoint<T> call) {
   for (std::int64_t sequence = blockIdx.x; sequence < call.batch; sequence += gridDim.x) {
     T carry = is_unit ? call.carry[sequence * hidden + unit] : T(0);
     AdjointInputs<T> ahead[kDepth] = {};
+    AdjointReader<T> reader(call, sequence, is_unit ? unit : 0);
+    T* u = call.u + ((call.steps - 1) * call.batch + sequence) * 4 * hidden + (is_unit ? unit : 0);
     SOLVENT_UNROLL
-    for (int d = 0; d < kDepth; ++d)
-      if (is_unit && d < call.steps) ahead[d].load(call, call.steps - 1 - d, sequence, unit);
-    __syncthreads();  // what the last turn left is no longer read
-    for (std::int64_t s0 = 0; s0 < call.steps; s0 += kDepth) {
+    for (int d = 0; d < kDepth; ++d) {
+      if (d >= call.steps) continue;
+      if (is_unit) reader.load(d + 1 == call.steps, ahead[d]);
+      if (d + 1 < call.steps) reader.advance();
+    }
+    meet<kOneWarp>();  // what the last turn left is no longer read
+    for (std::int64_t left = call.steps; left > 0; left -= kDepth) {
+      const int now =
+          left < kDepth ? static_cast<int>(left) : kDepth;  // steps of this turn, and of the next one and one
+      const int next = left <= 2 * kDepth ? static_cast<int>(left - kDepth) : kDepth + 1;
       SOLVENT_UNROLL
-      for (int d = 0; d < kDepth; ++d) {
-        const std::int64_t t = call.steps - 1 - s0 - d;
-        if (t < 0) continue;
+      for (int d = 0; d < kDepth; ++d) {  // beyond `now`: no branch, but nothing is kept
         const GruUnit<T> gates = ahead[d].gates;
         const GruSlopes<T> slopes(gates, ahead[d].h);
         const T l = ahead[d].g + carry;
-        if (is_unit && t >= kDepth) ahead[d].load(call, t - kDepth, sequence, unit);
-        T(&shared)[3][kH] = into_h[t % 2];
+        T(&shared)[3][kH] = into_h[d % 2];
         if (part == 0 && unit < kH) {
           shared[0][unit] = is_unit ? l * slopes.r : T(0);
           shared[1][unit] = is_unit ? l * slopes.z : T(0);
           shared[2][unit] = is_unit ? l * slopes.q : T(0);
         }
-        if (part == 0 && is_unit) {
-          T* const to = call.u + (t * call.batch + sequence) * 4 * hidden + unit;
-          to[0] = l * slopes.n;
-          to[hidden] = l * slopes.r;
-          to[2 * hidden] = l * slopes.z;
-          to[3 * hidden] = l * slopes.q;
+        meet<kOneWarp>();  // all of into_h is there; the other half may be overwritten
+        T sums[3];
+        products(w, {shared[0] + part * kColumns, shared[1] + part * kColumns, shared[2] + part * kColumns}, sums);
+        over_lanes<T, kParts>(1, sums);
+        if (writes && d < now) {
+          u[0] = l * slopes.n;
+          u[hidden] = l * slopes.r;
+          u[2 * hidden] = l * slopes.z;
+          u[3 * hidden] = l * slopes.q;
+          u -= d + 1 < left ? 4 * call.batch * hidden : 0;
         }
-        __syncthreads();  // all of into_h is there; the other half may be overwritten
-        T sums[3] = {T(0), T(0), T(0)};
-        products<T, kColumns, kParts>(
-            w, {shared[0] + part * kColumns, shared[1] + part * kColumns, shared[2] + part * kColumns}, sums);
-        carry = std::fma(l, gates.z, (sums[0] + sums[1]) + sums[2]);
+        if (d < next) {
+          if (is_unit) reader.load(d + 1 == next, ahead[d]);
+          if (d + 1 < next) reader.advance();
+        }
+        if (d < now) carry = std::fma(l, gates.z, (sums[0] + sums[1]) + sums[2]);
       }
     }
-    if (is_unit && part == 0) call.carry[sequence * hidden + unit] = carry;
+    if (writes) call.carry[sequence * hidden + unit] = carry;
   }
 }
 
@@ -188,9 +279,9 @@ void gru_states(const GruStates<T>& call, Device device) {
   const auto run = [&](unsigned threads, void (*kernel)(GruStates<T>)) {
     launch(over_blocks("gru_sequence", call.batch * call.chunks, device, threads), kernel, call);
   };
-  if (call.hidden <= 8) return run(32, states_kernel<T, 8, 1, 8>);
-  if (call.hidden <= 16) return run(32, states_kernel<T, 16, 2, 8>);
-  if (call.hidden <= 32) return run(64, states_kernel<T, 32, 2, 8>);
+  if (call.hidden <= 8) return run(32, states_kernel<T, 8, 2, 4>);
+  if (call.hidden <= 16) return run(32, states_kernel<T, 16, 2, 4>);
+  if (call.hidden <= 32) return run(64, states_kernel<T, 32, 2, 4>);
   run(256, states_kernel<T, 64, 4, 4>);
 }
 
