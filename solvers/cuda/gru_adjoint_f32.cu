@@ -3,22 +3,12 @@
 #include "solvent/solvers/cuda/gru_adjoint_walk-inl.h"
 
 namespace solvent::solvers::cuda {
-namespace {
 
-template <bool kReplay>
-void walk(const AdjointWalk<float>& call, Device device) {
-  if (call.hidden == 1) return adjoint_threads(call, device, kReplay, adjoint_threads_kernel<float, 1, kReplay>);
-  if (call.hidden == 2) return adjoint_threads(call, device, kReplay, adjoint_threads_kernel<float, 2, kReplay>);
-  if (call.hidden == 3) return adjoint_threads(call, device, kReplay, adjoint_threads_kernel<float, 3, kReplay>);
-  if (call.hidden == 4) return adjoint_threads(call, device, kReplay, adjoint_threads_kernel<float, 4, kReplay>);
-  if (call.hidden <= 8) return adjoint_lanes<float, 8, 4, kReplay>(call, device);
-  if (call.hidden <= 16) return adjoint_lanes<float, 16, 8, kReplay>(call, device);
-  adjoint_lanes<float, 32, 16, kReplay>(call, device);
+void adjoint_maps(const AdjointWalk<float>& call, Device device) {
+  launch_walk(call, AdjointLaunch<float, false>{call, device});
 }
-
-}  // namespace
-
-void adjoint_maps(const AdjointWalk<float>& call, Device device) { walk<false>(call, device); }
-void adjoint_replay(const AdjointWalk<float>& call, Device device) { walk<true>(call, device); }
+void adjoint_replay(const AdjointWalk<float>& call, Device device) {
+  launch_walk(call, AdjointLaunch<float, true>{call, device});
+}
 
 }  // namespace solvent::solvers::cuda

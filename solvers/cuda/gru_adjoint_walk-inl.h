@@ -6,9 +6,8 @@
 //     scan over the maps of the chunks (scan_chunk_maps)
 //     replay:  l_t = g_t + mu,  mu <- J_t^T l_t         from the mu that the later chunks hand over
 //
-// Up to 4 units a thread has a chunk, all in registers. Up to 32, kLanes lanes have one: a lane has kN / kLanes units (their
-// gates, their rows of J, their entries of v and mu) and as many columns of P. Vectors, J (row by row) and W_hh are in shared
-// memory. P is multiplied by J as a matrix, as a sum of products of a row of J and a row of P; mu by J's factors, without J.
+// How a chunk is shared out is in gru_walk-inl.h. P is multiplied by J as a matrix, as a sum of products of a row of J and a
+// row of P; mu by J's factors, without J.
 //
 // Counted, not measured: no GPU was at hand. Per step and sequence the maps read 5 n values (the projected input, the state before, g) and compute about
 // 2 n^3 + 14 n^2 + 40 n; the replay reads as much, writes n and computes 12 n^2 + 40 n. Together 11 n values and
@@ -29,28 +28,16 @@
 #include <cmath>
 #include <cstddef>
 
-#include "solvent/core/cuda/launch.h"
-#include "solvent/core/cuda/strided.h"
-#include "solvent/ops/cuda/gru_cell.h"
-#include "solvent/ops/cuda/unroll.h"
 #include "solvent/solvers/cuda/gru_adjoint_walk.h"
-#include "solvent/solvers/cuda/gru_small.h"
+#include "solvent/solvers/cuda/gru_walk-inl.h"
 
 namespace solvent::solvers::cuda {
 namespace {
 
-using namespace solvent::cuda;
-
 /// A chunk of one sequence.
 template <class T>
-struct AdjointChunk {
-  std::int64_t number, sequence, begin, end;
-
-  __device__ AdjointChunk(const AdjointWalk<T>& call, std::int64_t item)
-      : number(item / call.batch),
-        sequence(item % call.batch),
-        begin(number * call.length),
-        end(begin + call.length < call.steps ? begin + call.length : call.steps) {}
+struct AdjointChunk : TimeChunk {
+  using TimeChunk::TimeChunk;
 
   /// Number of this chunk's map; that of the chunk after it is one less.
   [[nodiscard]] __device__ std::int64_t map(const AdjointWalk<T>& call) const {
@@ -70,7 +57,7 @@ struct AdjointInputs {
 
   __device__ void load(const AdjointWalk<T>& call, const AdjointChunk<T>& chunk, std::int64_t t, std::int64_t unit) {
     const std::int64_t row = t * call.batch + chunk.sequence;
-    for (int k = 0; k < 3; ++k) x[k] = call.xw[(row * 3 + k) * call.hidden + unit];
+    load_projected(call, row, unit, x);
     h = t > 0 ? call.hs[(row - call.batch) * call.hidden + unit] : call.before[row * call.hidden + unit];
     g = call.g[row * call.hidden + unit];
   }
@@ -93,11 +80,7 @@ struct SmallAdjoint {
         for (int gate = 0; gate < 3; ++gate) sums[gate] = std::fma(weights.w[gate][i][k], in[k].h, sums[gate]);
       const GruUnit<T> unit(in[i].x[0] + sums[0], in[i].x[1] + sums[1], in[i].x[2] + weights.b[2][i], sums[2]);
       const GruSlopes<T> slopes(unit, in[i].h);
-      SOLVENT_UNROLL
-      for (int k = 0; k < kN; ++k)
-        jac[i][k] = std::fma(
-            slopes.r, weights.w[0][i][k],
-            std::fma(slopes.z, weights.w[1][i][k], std::fma(slopes.q, weights.w[2][i][k], i == k ? unit.z : T(0))));
+      weights.jacobian_row(i, unit.z, slopes, jac[i]);
     }
   }
 
@@ -199,33 +182,25 @@ __global__ void adjoint_threads_kernel(AdjointWalk<T> call) {
 // --- several lanes per chunk --------------------------------------------------------------------------------------------
 
 template <class T, int kN, int kLanes, bool kReplay>
-struct AdjointLanes {
-  static constexpr int kCols = kN / kLanes;       // units and columns of a lane
-  static constexpr int kPack = kPackSize<T>;      // values read at once
-  static constexpr int kStride = kN + kPack;      // of rows of J: fewer bank conflicts
-  static constexpr int kRow = kN + 1;             // of W_hh: lanes read it along rows and along columns
-  static constexpr int kWeights = 3 * kN * kRow;  // shared by the block, [gate][k][unit]; a multiple of kPack
-  static constexpr int kVectors = kReplay ? 4 * kN : 2 * kN;                // h and l, or h and l times the slopes
-  static constexpr int kScratch = kVectors + (kReplay ? 0 : kN * kStride);  // per chunk
-  static constexpr unsigned kThreads = 128;                                 // of a block
-  static constexpr int kChunks = static_cast<int>(kThreads) / kLanes;       // of a block
-  static constexpr std::size_t kBytes = (kWeights + kChunks * kScratch) * sizeof(T);
+struct AdjointLanes : LaneGroup<T, kN, kLanes, kN + 1> {  // lanes read W_hh along rows and along columns
+  using Base = LaneGroup<T, kN, kLanes, kN + 1>;
+  using Base::kCols;
+  using Base::kPack;
+  using Base::kStride;
+  using Base::own;
+  using Base::read;
+  using Base::unit;
+  static constexpr int kVectors = kReplay ? 4 * kN : 2 * kN;  // h and l times the slopes, or h and l
+  static constexpr int kScratch = kVectors + (kReplay ? 0 : kN * kStride) + kPack;  // per chunk
+  static constexpr std::size_t kBytes = (Base::kWeights + Base::kChunks * kScratch) * sizeof(T);
 
-  int lane;
-  unsigned mask;  // the lanes of this chunk
-  const T* w;
   T *h, *l, *jac;
 
-  __device__ explicit AdjointLanes(T* shared) : lane(static_cast<int>(threadIdx.x) % kLanes), w(shared) {
-    const unsigned first = threadIdx.x % 32 / kLanes * kLanes;
-    mask = (kLanes == 32 ? kAllLanes : (1u << kLanes % 32) - 1u) << first;
-    h = shared + kWeights + static_cast<int>(threadIdx.x) / kLanes * kScratch;
+  __device__ explicit AdjointLanes(T* shared) : Base(shared, kScratch) {
+    h = own;
     l = h + kN;
     jac = h + kVectors;
   }
-
-  [[nodiscard]] __device__ int unit(int c) const { return lane + c * kLanes; }
-  __device__ static Pack<T, kPack> read(const T* from) { return *reinterpret_cast<const Pack<T, kPack>*>(from); }
 
   /// sums[c][gate] += the products of unit c's three rows of W_hh with h.
   __device__ void recur(T (&sums)[kCols][3]) const {
@@ -237,7 +212,7 @@ struct AdjointLanes {
         for (int gate = 0; gate < 3; ++gate) {
           SOLVENT_UNROLL
           for (int c = 0; c < kCols; ++c)
-            sums[c][gate] = std::fma(w[(gate * kN + k0 + p) * kRow + unit(c)], of_h.value[p], sums[c][gate]);
+            sums[c][gate] = std::fma(this->weight(gate, k0 + p, unit(c)), of_h.value[p], sums[c][gate]);
         }
       }
     }
@@ -249,14 +224,7 @@ struct AdjointLanes {
     for (int k0 = 0; k0 < kN; k0 += kPack) {
       Pack<T, kPack> row;
       SOLVENT_UNROLL
-      for (int p = 0; p < kPack; ++p) {
-        const T* const column = w + (k0 + p) * kRow + i;
-        T value = k0 + p == i ? z : T(0);
-        value = std::fma(slopes.q, column[2 * kN * kRow], value);
-        value = std::fma(slopes.z, column[kN * kRow], value);
-        value = std::fma(slopes.r, column[0], value);
-        row.value[p] = value;
-      }
+      for (int p = 0; p < kPack; ++p) row.value[p] = this->jacobian(i, k0 + p, z, slopes);
       *reinterpret_cast<Pack<T, kPack>*>(jac + i * kStride + k0) = row;
     }
   }
@@ -281,7 +249,7 @@ struct AdjointLanes {
         const Pack<T, kPack> of_l = read(l + gate * kN + i0);
         SOLVENT_UNROLL
         for (int p = 0; p < kPack; ++p)
-          sums[gate] = std::fma(w[(gate * kN + unit(c)) * kRow + i0 + p], of_l.value[p], sums[gate]);
+          sums[gate] = std::fma(this->weight(gate, unit(c), i0 + p), of_l.value[p], sums[gate]);
       }
     }
     return (sums[0] + sums[1]) + sums[2];
@@ -317,21 +285,15 @@ struct AdjointLanes {
 
 /// What a lane keeps over the steps of a chunk.
 template <class T, int kN, int kLanes, bool kReplay>
-struct AdjointLaneState {
+struct AdjointLaneState : LaneBiases<T, kN / kLanes> {
   static constexpr int kCols = kN / kLanes;
+  using LaneBiases<T, kCols>::bias;
+  using LaneBiases<T, kCols>::q_bias;
+  using LaneBiases<T, kCols>::is_unit;
   using Group = AdjointLanes<T, kN, kLanes, kReplay>;
   T a[kReplay ? 1 : kN][kCols], carry[kCols];  // carry: v or mu
-  T bias[3][kCols], q_bias[kCols];
-  bool is_unit[kCols];
 
-  __device__ AdjointLaneState(const AdjointWalk<T>& call, const Group& lanes) {
-    SOLVENT_UNROLL
-    for (int c = 0; c < kCols; ++c) {
-      is_unit[c] = lanes.unit(c) < call.hidden;
-      for (int g = 0; g < 3; ++g) bias[g][c] = is_unit[c] ? call.b[g * call.hidden + lanes.unit(c)] : T(0);
-      q_bias[c] = is_unit[c] ? call.b_hn[lanes.unit(c)] : T(0);
-    }
-  }
+  __device__ AdjointLaneState(const AdjointWalk<T>& call, const Group& lanes) : LaneBiases<T, kCols>(call, lanes) {}
 
   __device__ void begin(const AdjointWalk<T>& call, const AdjointChunk<T>& chunk, const Group& lanes) {
     SOLVENT_UNROLL
@@ -406,21 +368,15 @@ struct AdjointLaneState {
 };
 
 template <class T, int kN, int kLanes, bool kReplay>
-__global__ void __launch_bounds__(128) adjoint_lanes_kernel(AdjointWalk<T> call) {
+__global__ void __launch_bounds__(128, (kBlocksAtOnce<T, kN>)) adjoint_lanes_kernel(AdjointWalk<T> call) {
   using L = AdjointLanes<T, kN, kLanes, kReplay>;
   T* const shared = dynamic_shared<T>();
-  const auto hidden = static_cast<int>(call.hidden);
-  for (int e = static_cast<int>(threadIdx.x); e < 3 * kN * kN; e += static_cast<int>(blockDim.x)) {
-    const int k = e % kN, i = e / kN % kN, g = e / (kN * kN);
-    shared[(g * kN + k) * L::kRow + i] = i < hidden && k < hidden ? call.w_hh[(g * hidden + i) * hidden + k] : T(0);
-  }
+  L::load_weights(call, shared);
   __syncthreads();
   const L lanes(shared);
   AdjointLaneState<T, kN, kLanes, kReplay> state(call, lanes);
   const AdjointWork<T> work(call, kReplay);
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * L::kChunks;
-  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * L::kChunks + threadIdx.x / kLanes; item < work.items;
-       item += stride) {
+  for (std::int64_t item = L::first_item(); item < work.items; item += L::stride()) {
     const AdjointChunk<T> chunk(call, work.skipped + item);
     state.begin(call, chunk, lanes);
     AdjointInputs<T> ahead[L::kCols], in[L::kCols];
@@ -437,23 +393,21 @@ __global__ void __launch_bounds__(128) adjoint_lanes_kernel(AdjointWalk<T> call)
 
 // --- launches ---------------------------------------------------------------------------------------------------------------
 
-constexpr const char* kName = "solve_sequence";
+template <class T, bool kReplay>
+struct AdjointLaunch {
+  const AdjointWalk<T>& call;
+  Device device;
 
-template <class T>
-void adjoint_threads(const AdjointWalk<T>& call, Device device, bool replay, void (*kernel)(AdjointWalk<T>)) {
-  constexpr unsigned kThreads = 64;  // few, so that the chunks spread over all multiprocessors
-  const std::int64_t blocks = (AdjointWork<T>(call, replay).items + kThreads - 1) / kThreads;
-  launch(over_blocks(kName, blocks, device, kThreads), kernel, call);
-}
-
-template <class T, int kN, int kLanes, bool kReplay>
-void adjoint_lanes(const AdjointWalk<T>& call, Device device) {
-  using L = AdjointLanes<T, kN, kLanes, kReplay>;
-  const std::int64_t items = AdjointWork<T>(call, kReplay).items;
-  Launch shape = over_blocks(kName, (items + L::kChunks - 1) / L::kChunks, device, L::kThreads);
-  shape.shared_bytes = L::kBytes;
-  launch(shape, adjoint_lanes_kernel<T, kN, kLanes, kReplay>, call);
-}
+  template <int kN>
+  void threads() const {
+    launch_threads(AdjointWork<T>(call, kReplay).items, call, device, adjoint_threads_kernel<T, kN, kReplay>);
+  }
+  template <int kN, int kLanes>
+  void lanes() const {
+    launch_lanes<AdjointLanes<T, kN, kLanes, kReplay>>(AdjointWork<T>(call, kReplay).items, call, device,
+                                                       adjoint_lanes_kernel<T, kN, kLanes, kReplay>);
+  }
+};
 
 }  // namespace
 }  // namespace solvent::solvers::cuda

@@ -4,24 +4,17 @@
 #include <cstdint>
 
 #include "solvent/core/device.h"
+#include "solvent/solvers/cuda/gru_walk.h"
 
 namespace solvent::solvers::cuda {
 
-/// The adjoint recurrence in chunks of time; chunk c has the steps [c length, (c + 1) length) that there are. With
-/// mu_t = J_t^T l_t, what a step hands to the one before it:
+/// The adjoint recurrence in chunks of time. With mu_t = J_t^T l_t, what a step hands to the one before it:
 ///
 ///     l_t = g_t + mu_{t+1},   mu_t = J_t^T (g_t + mu_{t+1}),   mu_{T+1} = 0
 ///
 /// Maps of chunks, mu -> P mu + v, and what is scanned over them have the latest chunk first; the first chunk has no map.
 template <class T>
-struct AdjointWalk {
-  std::int64_t steps, batch, hidden;
-  std::int64_t length, chunks;
-  const T* xw;       ///< (steps, batch, 3 hidden): projected inputs without the bias
-  const T* w_hh;     ///< (3 hidden, hidden)
-  const T* b;        ///< (3 hidden)
-  const T* b_hn;     ///< (hidden)
-  const T* before;   ///< (batch, hidden): state before the first step
+struct AdjointWalk : GruWalk<T> {
   const T* hs;       ///< (steps, batch, hidden)
   const T* g;        ///< (steps, batch, hidden)
   T* adjoint;        ///< (steps, batch, hidden): l

@@ -4,15 +4,7 @@
 
 namespace solvent::solvers::cuda {
 
-void newton_walk(const NewtonWalk<float>& call, Device device) {
-  if (call.hidden == 1) return walk_threads(call, device, walk_threads_kernel<float, 1>);
-  if (call.hidden == 2) return walk_threads(call, device, walk_threads_kernel<float, 2>);
-  if (call.hidden == 3) return walk_threads(call, device, walk_threads_kernel<float, 3>);
-  if (call.hidden == 4) return walk_threads(call, device, walk_threads_kernel<float, 4>);
-  if (call.hidden <= 8) return walk_lanes<float, 8, 4>(call, device);
-  if (call.hidden <= 16) return walk_lanes<float, 16, 8>(call, device);
-  walk_lanes<float, 32, 16>(call, device);
-}
+void newton_walk(const NewtonWalk<float>& call, Device device) { launch_walk(call, WalkLaunch<float>{call, device}); }
 
 void copy_sequences(const float* from, float* to, const bool* marked, std::int64_t steps, std::int64_t batch,
                     std::int64_t hidden, Device device) {

@@ -9,9 +9,7 @@
 // every r is the defect of the states as they are stored, also at the borders of chunks, and the largest |r| certifies them.
 // Old and new states are in two buffers: a chunk reads the end of the one before it.
 //
-// Up to 4 units a thread has a chunk, all in registers. Up to 32, kLanes lanes have one: a lane has kN / kLanes units (their
-// rows of W_hh h, W_hh d and of J) and as many columns of A. Vectors, J (row by row) and W_hh are in shared memory, where the
-// lanes of a chunk read J at one address. Products with J as matrix: for v and A; with its factors: for d.
+// How a chunk is shared out is in gru_walk-inl.h. Products with J as matrix: for v and A; with its factors: for d.
 //
 // Maxima are integer maxima of bits, whose order is of no account: the same bits in every run.
 //
@@ -30,17 +28,11 @@
 #include <cstring>
 #include <limits>
 
-#include "solvent/core/cuda/launch.h"
-#include "solvent/core/cuda/strided.h"
-#include "solvent/ops/cuda/gru_cell.h"
-#include "solvent/ops/cuda/unroll.h"
 #include "solvent/solvers/cuda/gru_newton_walk.h"
-#include "solvent/solvers/cuda/gru_small.h"
+#include "solvent/solvers/cuda/gru_walk-inl.h"
 
 namespace solvent::solvers::cuda {
 namespace {
-
-using namespace solvent::cuda;
 
 struct Larger {
   template <class T>
@@ -73,16 +65,11 @@ struct Maxima {
 
 /// A chunk of one sequence.
 template <class T>
-struct Chunk {
-  std::int64_t number, sequence, begin, end;
+struct Chunk : TimeChunk {
   bool has_map;
 
   __device__ Chunk(const NewtonWalk<T>& call, std::int64_t item)
-      : number(item / call.batch),
-        sequence(item % call.batch),
-        begin(number * call.length),
-        end(begin + call.length < call.steps ? begin + call.length : call.steps),
-        has_map(number + 1 < call.chunks) {}
+      : TimeChunk(call, item), has_map(number + 1 < call.chunks) {}
 
   /// State before the chunk, and its correction.
   __device__ void start(const NewtonWalk<T>& call, std::int64_t unit, T& old, T& delta) const {
@@ -104,7 +91,7 @@ struct Inputs {
 
   __device__ void load(const NewtonWalk<T>& call, const Chunk<T>& chunk, std::int64_t t, std::int64_t unit) {
     const std::int64_t row = t * call.batch + chunk.sequence;
-    for (int g = 0; g < 3; ++g) x[g] = call.xw[(row * 3 + g) * call.hidden + unit];
+    load_projected(call, row, unit, x);
     y = call.from == nullptr ? call.before[chunk.sequence * call.hidden + unit] : call.from[row * call.hidden + unit];
   }
 };
@@ -194,11 +181,7 @@ struct SmallState {
       y[i] = unit.y;
       d_now[i] = unit.d;
       r[i] = unit.r;
-      SOLVENT_UNROLL
-      for (int k = 0; k < kN; ++k)
-        jac[i][k] = std::fma(unit.slopes.r, weights.w[0][i][k],
-                             std::fma(unit.slopes.z, weights.w[1][i][k],
-                                      std::fma(unit.slopes.q, weights.w[2][i][k], i == k ? unit.z : T(0))));
+      weights.jacobian_row(i, unit.z, unit.slopes, jac[i]);
     }
     compose(jac, r);
     SOLVENT_UNROLL
@@ -294,33 +277,26 @@ __global__ void walk_threads_kernel(NewtonWalk<T> call) {
 // --- several lanes per chunk --------------------------------------------------------------------------------------------
 
 template <class T, int kN, int kLanes>
-struct Lanes {
-  static constexpr int kCols = kN / kLanes;                            // units and columns of a lane
-  static constexpr int kPack = kPackSize<T>;                           // values read at once
-  static constexpr int kStride = kN + kPack;                           // of rows of J: fewer bank conflicts
-  static constexpr int kWeights = 3 * kN * kN;                         // shared by the block, [gate][k][unit]
-  static constexpr int kScratch = kN * kStride + 4 * kN;               // per chunk
-  static constexpr unsigned kThreads = 128;                            // of a block
-  static constexpr int kChunks = static_cast<int>(kThreads) / kLanes;  // of a block
-  static constexpr std::size_t kBytes = (kWeights + kChunks * kScratch) * sizeof(T);
+struct Lanes : LaneGroup<T, kN, kLanes, kN> {
+  using Base = LaneGroup<T, kN, kLanes, kN>;
+  using Base::kCols;
+  using Base::kPack;
+  using Base::kStride;
+  using Base::own;
+  using Base::read;
+  using Base::unit;
+  static constexpr int kScratch = kN * kStride + 4 * kN + kPack;  // per chunk
+  static constexpr std::size_t kBytes = (Base::kWeights + Base::kChunks * kScratch) * sizeof(T);
 
-  int lane;
-  unsigned mask;  // the lanes of this chunk
-  const T* w;
   T *jac, *h_old, *h_new, *d, *v;
 
-  __device__ explicit Lanes(T* shared) : lane(static_cast<int>(threadIdx.x) % kLanes), w(shared) {
-    const unsigned first = threadIdx.x % 32 / kLanes * kLanes;
-    mask = (kLanes == 32 ? kAllLanes : (1u << kLanes % 32) - 1u) << first;
-    jac = shared + kWeights + static_cast<int>(threadIdx.x) / kLanes * kScratch;
+  __device__ explicit Lanes(T* shared) : Base(shared, kScratch) {
+    jac = own;
     h_old = jac + kN * kStride;
     h_new = h_old + kN;
     d = h_new + kN;
     v = d + kN;
   }
-
-  [[nodiscard]] __device__ int unit(int c) const { return lane + c * kLanes; }
-  __device__ static Pack<T, kPack> read(const T* from) { return *reinterpret_cast<const Pack<T, kPack>*>(from); }
 
   /// sums[c] += the products of unit c's three rows of W_hh.
   __device__ void recur(Sums<T> (&sums)[kCols]) const {
@@ -332,7 +308,7 @@ struct Lanes {
         for (int g = 0; g < 3; ++g) {
           SOLVENT_UNROLL
           for (int c = 0; c < kCols; ++c)
-            sums[c].add(g, w[(g * kN + k0 + p) * kN + unit(c)], of_old.value[p], of_d.value[p], of_new.value[p]);
+            sums[c].add(g, this->weight(g, k0 + p, unit(c)), of_old.value[p], of_d.value[p], of_new.value[p]);
         }
       }
     }
@@ -347,13 +323,8 @@ struct Lanes {
       Pack<T, kPack> row;
       SOLVENT_UNROLL
       for (int p = 0; p < kPack; ++p) {
-        const T* const column = w + (k0 + p) * kN + i;
-        T value = k0 + p == i ? z : T(0);
-        value = std::fma(slopes.q, column[2 * kN * kN], value);
-        value = std::fma(slopes.z, column[kN * kN], value);
-        value = std::fma(slopes.r, column[0], value);
-        row.value[p] = value;
-        sum = std::fma(value, of_v.value[p], sum);
+        row.value[p] = this->jacobian(i, k0 + p, z, slopes);
+        sum = std::fma(row.value[p], of_v.value[p], sum);
       }
       *reinterpret_cast<Pack<T, kPack>*>(jac + i * kStride + k0) = row;
     }
@@ -390,20 +361,15 @@ struct Lanes {
 
 /// What a lane keeps over the steps of a chunk.
 template <class T, int kN, int kLanes>
-struct LaneState {
+struct LaneState : LaneBiases<T, kN / kLanes> {
   static constexpr int kCols = kN / kLanes;
-  T a[kN][kCols], bias[3][kCols], q_bias[kCols];
-  T h_old[kCols], h_new[kCols], d[kCols], last[kCols];
-  bool is_unit[kCols];
+  using LaneBiases<T, kCols>::bias;
+  using LaneBiases<T, kCols>::q_bias;
+  using LaneBiases<T, kCols>::is_unit;
+  T a[kN][kCols], h_old[kCols], h_new[kCols], d[kCols], last[kCols];
 
-  __device__ LaneState(const NewtonWalk<T>& call, const Lanes<T, kN, kLanes>& lanes) {
-    SOLVENT_UNROLL
-    for (int c = 0; c < kCols; ++c) {
-      is_unit[c] = lanes.unit(c) < call.hidden;
-      for (int g = 0; g < 3; ++g) bias[g][c] = is_unit[c] ? call.b[g * call.hidden + lanes.unit(c)] : T(0);
-      q_bias[c] = is_unit[c] ? call.b_hn[lanes.unit(c)] : T(0);
-    }
-  }
+  __device__ LaneState(const NewtonWalk<T>& call, const Lanes<T, kN, kLanes>& lanes)
+      : LaneBiases<T, kCols>(call, lanes) {}
 
   __device__ void begin(const NewtonWalk<T>& call, const Chunk<T>& chunk, const Lanes<T, kN, kLanes>& lanes) {
     SOLVENT_UNROLL
@@ -484,20 +450,14 @@ struct LaneState {
 };
 
 template <class T, int kN, int kLanes>
-__global__ void __launch_bounds__(128) walk_lanes_kernel(NewtonWalk<T> call) {
+__global__ void __launch_bounds__(128, (kBlocksAtOnce<T, kN>)) walk_lanes_kernel(NewtonWalk<T> call) {
   using L = Lanes<T, kN, kLanes>;
   T* const shared = dynamic_shared<T>();
-  const auto hidden = static_cast<int>(call.hidden);
-  for (int e = static_cast<int>(threadIdx.x); e < L::kWeights; e += static_cast<int>(blockDim.x)) {
-    const int i = e % kN, k = e / kN % kN, g = e / (kN * kN);
-    shared[e] = i < hidden && k < hidden ? call.w_hh[(g * hidden + i) * hidden + k] : T(0);
-  }
+  L::load_weights(call, shared);
   __syncthreads();
   const L lanes(shared);
   LaneState<T, kN, kLanes> state(call, lanes);
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * L::kChunks;
-  for (std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * L::kChunks + threadIdx.x / kLanes;
-       item < call.chunks * call.batch; item += stride) {
+  for (std::int64_t item = L::first_item(); item < call.chunks * call.batch; item += L::stride()) {
     const Chunk<T> chunk(call, item);
     if (!call.active[chunk.sequence]) continue;
     Maxima<T> maxima;
@@ -521,22 +481,20 @@ __global__ void __launch_bounds__(128) walk_lanes_kernel(NewtonWalk<T> call) {
 
 // --- launches ---------------------------------------------------------------------------------------------------------------
 
-constexpr const char* kName = "solve_sequence";
-
 template <class T>
-void walk_threads(const NewtonWalk<T>& call, Device device, void (*kernel)(NewtonWalk<T>)) {
-  constexpr unsigned kThreads = 64;  // few, so that the chunks spread over all multiprocessors
-  const std::int64_t blocks = (call.chunks * call.batch + kThreads - 1) / kThreads;
-  launch(over_blocks(kName, blocks, device, kThreads), kernel, call);
-}
+struct WalkLaunch {
+  const NewtonWalk<T>& call;
+  Device device;
 
-template <class T, int kN, int kLanes>
-void walk_lanes(const NewtonWalk<T>& call, Device device) {
-  using L = Lanes<T, kN, kLanes>;
-  Launch shape = over_blocks(kName, (call.chunks * call.batch + L::kChunks - 1) / L::kChunks, device, L::kThreads);
-  shape.shared_bytes = L::kBytes;
-  launch(shape, walk_lanes_kernel<T, kN, kLanes>, call);
-}
+  template <int kN>
+  void threads() const {
+    launch_threads(call.chunks * call.batch, call, device, walk_threads_kernel<T, kN>);
+  }
+  template <int kN, int kLanes>
+  void lanes() const {
+    launch_lanes<Lanes<T, kN, kLanes>>(call.chunks * call.batch, call, device, walk_lanes_kernel<T, kN, kLanes>);
+  }
+};
 
 template <class T>
 __global__ void copy_sequences_kernel(const T* from, T* to, const bool* marked, std::int64_t batch, std::int64_t hidden,

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "solvent/core/device.h"
+#include "solvent/solvers/cuda/gru_walk.h"
 
 namespace solvent::solvers::cuda {
 
@@ -13,17 +14,9 @@ template <class T>
 using NormBits = std::conditional_t<sizeof(T) == 4, unsigned, unsigned long long>;
 
 /// One pass over all steps: y <- y + d with d_t = J_t d_{t-1} + r_t at the old states, then r and J at the new ones, composed
-/// to one map d -> A d + v per chunk of time; with damping, a part of J in its place. Chunk c has the steps
-/// [c length, (c + 1) length) that there are.
+/// to one map d -> A d + v per chunk of time; with damping, a part of J in its place.
 template <class T>
-struct NewtonWalk {
-  std::int64_t steps, batch, hidden;
-  std::int64_t length, chunks;
-  const T* xw;      ///< (steps, batch, 3 hidden): projected inputs without the bias
-  const T* w_hh;    ///< (3 hidden, hidden)
-  const T* b;       ///< (3 hidden)
-  const T* b_hn;    ///< (hidden)
-  const T* before;  ///< (batch, hidden): state before the first step
+struct NewtonWalk : GruWalk<T> {
   const T* from;    ///< (steps, batch, hidden): the old states; null: `before` at every step
   T* to;            ///< (steps, batch, hidden): the new states
   const T* deltas;  ///< (chunks - 1, batch, hidden): d at the end of each chunk but the last

@@ -10,6 +10,7 @@
 #include "solvent/ops/ops.h"
 #include "solvent/solvers/sequence.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/gru_problem.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 
@@ -18,25 +19,7 @@ namespace {
 
 const Device kGpu = testing::cuda_test_device();
 using testing::has_cuda_test_device;
-
-struct Problem {
-  SequenceCell cell;
-  Tensor h0, xs;
-  Tensors theta;
-};
-
-Problem problem(const nn::GruCell& gru, std::int64_t steps, std::int64_t batch) {
-  const DType dtype = gru.w_hh.value().dtype();
-  Problem p{sequence_cell(gru.functions()), to(normal(Key(1), {batch, gru.state_size()}, 0.0, 0.5, dtype), kGpu),
-            to(normal(Key(2), {steps, batch, gru.input_size()}, 0.0, 1.0, dtype), kGpu), Tensors{}};
-  for (const Tensor& t : gru.theta()) p.theta.push_back(to(t, kGpu));
-  return p;
-}
-
-Problem problem(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype,
-                nn::RecurrentInit init = nn::RecurrentInit::equinox) {
-  return problem(nn::GruCell(2, n, Key(3), {.init = init, .dtype = dtype}), steps, batch);
-}
+using Problem = testing::GruProblem;
 
 /// The adjoint does not ask whether states solve anything.
 Tensor some_states(const Problem& p, std::uint64_t key = 4) {
@@ -66,8 +49,8 @@ TEST_CASE("cuda adjoint: that of Jacobians in memory, whatever the sizes", "[cud
   for (const DType dtype : {float32, float64}) {
     for (const std::int64_t n : {1, 2, 3, 4, 5, 8, 9, 16, 17, 32})
       for (const std::int64_t steps : {1, 2, 16, 17, 32, 33, 100}) {
-        check_case(problem(n, steps, 1, dtype));
-        if (steps % 2 == 0) check_case(problem(n, steps, 3, dtype));
+        check_case(testing::gru_problem(n, steps, 1, dtype));
+        if (steps % 2 == 0) check_case(testing::gru_problem(n, steps, 3, dtype));
       }
   }
 }
@@ -75,24 +58,25 @@ TEST_CASE("cuda adjoint: that of Jacobians in memory, whatever the sizes", "[cud
 TEST_CASE("cuda adjoint: many chunks", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const DType dtype : {float32, float64}) {
-    for (const std::int64_t n : {1, 2, 3, 4}) check_case(problem(n, 4097, n == 2 ? 3 : 1, dtype));
-    for (const std::int64_t n : {6, 8}) check_case(problem(n, 2500, n == 8 ? 1 : 2, dtype));
-    check_case(problem(16, 1000, 1, dtype));
-    check_case(problem(30, 400, 2, dtype));
+    for (const std::int64_t n : {1, 2, 3, 4}) check_case(testing::gru_problem(n, 4097, n == 2 ? 3 : 1, dtype));
+    for (const std::int64_t n : {6, 8}) check_case(testing::gru_problem(n, 2500, n == 8 ? 1 : 2, dtype));
+    check_case(testing::gru_problem(16, 1000, 1, dtype));
+    check_case(testing::gru_problem(30, 400, 2, dtype));
   }
-  check_case(problem(1, 20, 700, float32));
-  check_case(problem(12, 40, 60, float32));
+  check_case(testing::gru_problem(1, 20, 700, float32));
+  check_case(testing::gru_problem(12, 40, 60, float32));
 }
 
 TEST_CASE("cuda adjoint: cells of Flax and PyTorch", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {2, 4, 7}) {
-    check_case(problem(n, 150, 2, float64, nn::RecurrentInit::flax));  // orthogonal weights, long memory
+    check_case(
+        testing::gru_problem(n, 150, 2, float64, 1.0, nn::RecurrentInit::flax));  // orthogonal weights, long memory
     const nn::GruCell gru(2, n, Key(3), {.dtype = float64});
     const nn::PyTorchGru same = gru.to_pytorch();
     const nn::GruCell shifted = nn::GruCell::from_pytorch(
         {same.weight_ih, same.weight_hh, same.bias_ih, normal(Key(6), {3 * n}, 0.0, 0.5, float64)});
-    check_case(problem(shifted, 150, 2));
+    check_case(testing::gru_problem(shifted, 150, 2));
   }
 }
 
@@ -100,7 +84,7 @@ TEST_CASE("cuda adjoint: strided operands", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const auto turned = [](const Tensor& x) { return transpose(contiguous(transpose(x, 0, 1)), 0, 1); };
   for (const std::int64_t n : {3, 6}) {
-    Problem p = problem(n, 90, 2, float32);
+    Problem p = testing::gru_problem(n, 90, 2, float32);
     const Tensor hs = some_states(p), g = some_states(p, 5);
     const Tensor dense = p.cell.fused_adjoint(hs, p.h0, p.xs, p.theta, g);
     p.xs = turned(p.xs);
@@ -116,7 +100,7 @@ TEST_CASE("cuda adjoint: strided operands", "[cuda]") {
 
 TEST_CASE("cuda adjoint: other sizes and devices are left to the generic path", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  const Problem wide = problem(33, 3, 1, float32), p = problem(3, 5, 2, float32);
+  const Problem wide = testing::gru_problem(33, 3, 1, float32), p = testing::gru_problem(3, 5, 2, float32);
   const Tensor hs = some_states(p);
   CHECK(!wide.cell.fused_adjoint(some_states(wide), wide.h0, wide.xs, wide.theta, some_states(wide)).defined());
   CHECK(!p.cell.fused_adjoint(hs, p.h0, p.xs, p.theta, cast(hs, float64)).defined());
@@ -169,7 +153,7 @@ void check_equal(const Tensors& got, const Tensors& expected, double tolerance) 
 TEST_CASE("cuda adjoint: gradients by every method equal backpropagation through time", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const auto& [n, steps] : {std::pair{1, 600}, {4, 90}, {6, 90}, {17, 40}}) {
-    Problem p = problem(n, steps, 2, float64);
+    Problem p = testing::gru_problem(n, steps, 2, float64);
     const auto calls = count_calls(p);
     const Tensors expected = gradients(p, Sequential{});
     CHECK(*calls == 0);
@@ -191,7 +175,7 @@ TEST_CASE("cuda adjoint: gradients by every method equal backpropagation through
 // What the gradient's own derivative adds to the cotangent of the states is of first order again, and on plain tensors.
 TEST_CASE("cuda adjoint: second derivatives and forward mode differentiate the generic path", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  Problem p = problem(3, 40, 2, float64);
+  Problem p = testing::gru_problem(3, 40, 2, float64);
   const auto calls = count_calls(p);
   const Tensors at = arguments(p);
   Tensors direction;
@@ -219,7 +203,7 @@ TEST_CASE("cuda adjoint: second derivatives and forward mode differentiate the g
 
 TEST_CASE("cuda adjoint: a solve that has not converged has no gradient", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  Problem p = problem(3, 60, 2, float64);
+  Problem p = testing::gru_problem(3, 60, 2, float64);
   const auto calls = count_calls(p);
   for (const bool fused : {false, true})
     for (const OnFailure on_failure : {OnFailure::throw_error, OnFailure::return_best}) {

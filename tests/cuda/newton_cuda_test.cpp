@@ -6,10 +6,10 @@
 #include "solvent/autodiff/transforms.h"
 #include "solvent/core/error.h"
 #include "solvent/core/rng.h"
-#include "solvent/nn/gru.h"
 #include "solvent/ops/ops.h"
 #include "solvent/solvers/sequence.h"
 #include "solvent/tests/cuda/cuda_device.h"
+#include "solvent/tests/cuda/gru_problem.h"
 #include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 
@@ -18,23 +18,7 @@ namespace {
 
 const Device kGpu = testing::cuda_test_device();
 using testing::has_cuda_test_device;
-
-struct Problem {
-  SequenceCell cell;
-  Tensor h0, xs;
-  Tensors theta;
-};
-
-/// `scale` multiplies the recurrent weights: far above 1 the cell expands, and Newton's method has to work for it.
-Problem problem(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype, double scale = 1.0,
-                nn::RecurrentInit init = nn::RecurrentInit::equinox) {
-  const nn::GruCell gru(2, n, Key(3), {.init = init, .dtype = dtype});
-  Problem p{sequence_cell(gru.functions()), to(normal(Key(1), {batch, n}, 0.0, 0.5, dtype), kGpu),
-            to(normal(Key(2), {steps, batch, 2}, 0.0, 1.0, dtype), kGpu), Tensors{}};
-  for (const Tensor& t : gru.theta()) p.theta.push_back(to(t, kGpu));
-  if (scale != 1.0) p.theta[1] = p.theta[1] * scale;
-  return p;
-}
+using Problem = testing::GruProblem;
 
 Solution solve(const Problem& p, Deer method, bool fused, const Options& options = {}) {
   method.fused = fused;
@@ -50,7 +34,7 @@ double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a -
 void check_case(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype,
                 nn::RecurrentInit init = nn::RecurrentInit::equinox) {
   INFO("n " << n << " T " << steps << " B " << batch << " " << to_string(dtype));
-  const Problem p = problem(n, steps, batch, dtype, 1.0, init);
+  const Problem p = testing::gru_problem(n, steps, batch, dtype, 1.0, init);
   Options options;
   options.termination.atol = dtype == float32 ? 3e-6 : 1e-12;
   options.termination.rtol = 0;
@@ -106,7 +90,7 @@ TEST_CASE("cuda newton: weights as Flax draws them", "[cuda]") {
 TEST_CASE("cuda newton: default tolerances, windows and strided operands", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {3, 6}) {
-    Problem p = problem(n, 200, 2, float32);
+    Problem p = testing::gru_problem(n, 200, 2, float32);
     for (const std::int64_t window : {0, 1, 33, 150, 200, 500}) {
       INFO("n " << n << " window " << window);
       const Deer method{.window = window};
@@ -129,7 +113,7 @@ TEST_CASE("cuda newton: default tolerances, windows and strided operands", "[cud
 TEST_CASE("cuda newton: the same bits in any batch and at every run", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {2, 9}) {
-    Problem p = problem(n, 300, 4, float32, 2.0);
+    Problem p = testing::gru_problem(n, 300, 4, float32, 2.0);
     std::vector<double> xs = cast(p.xs, float64).to_vector<double>();
     for (std::size_t i = 0; i < xs.size(); ++i) xs[i] *= static_cast<double>(i / 2 % 4) / 2;
     p.xs = cast(from_vector(xs, p.xs.shape(), kGpu), float32);
@@ -177,8 +161,8 @@ TEST_CASE("cuda newton: too few steps end with the best iterate", "[cuda]") {
     for (const int limit : {1, 2, 3}) {
       INFO("n " << n << " limit " << limit);
       options.termination.max_steps = limit;
-      check_same(problem(n, 150, 2, float64), options, 1e-9);
-      CHECK(solve(problem(n, 150, 2, float64), Deer{}, true, options).status == Status::max_steps);
+      check_same(testing::gru_problem(n, 150, 2, float64), options, 1e-9);
+      CHECK(solve(testing::gru_problem(n, 150, 2, float64), Deer{}, true, options).status == Status::max_steps);
     }
 }
 
@@ -194,7 +178,7 @@ TEST_CASE("cuda newton: expanding cells, with the best iterate long ago", "[cuda
     for (const std::int64_t n : {2, 6})
       for (const int limit : {3, 5, 6}) {
         INFO("n " << n << " scale " << scale << " limit " << limit);
-        const Problem p = problem(n, 60, 3, float64, scale);
+        const Problem p = testing::gru_problem(n, 60, 3, float64, scale);
         options.termination.max_steps = limit;
         options.termination.divergence_factor = scale > 6 ? 1e3 : 1e6;
         check_same(p, options, 1e-6);
@@ -212,7 +196,7 @@ TEST_CASE("cuda newton: stalls are told from too few steps", "[cuda]") {
   options.on_failure = OnFailure::return_best;
   options.termination.patience = 1;
   for (const std::int64_t n : {2, 6}) {
-    const Problem p = problem(n, 60, 3, float64, 6.0);
+    const Problem p = testing::gru_problem(n, 60, 3, float64, 6.0);
     check_same(p, options, 1e-6);
     CHECK(solve(p, Deer{}, true, options).status == Status::stalled);
   }
@@ -224,7 +208,7 @@ TEST_CASE("cuda newton: what is not finite is reported, for its own sequence onl
   options.on_failure = OnFailure::return_best;
   for (const std::int64_t n : {1, 4, 5, 17}) {
     INFO("n " << n);
-    Problem p = problem(n, 50, 2, float32);
+    Problem p = testing::gru_problem(n, 50, 2, float32);
     const Tensor good = solve(p, Deer{}, true, options).value;
     std::vector<float> xs = p.xs.to_vector<float>();
     xs[20 * 4] = std::nanf("");  // sequence 0
@@ -263,7 +247,7 @@ TEST_CASE("cuda newton: damping and warm starts give the iterates of the generic
     for (const double damping : {0.0, 0.2, 0.7, 1.0})
       for (const bool warm : {false, true}) {
         INFO("n " << n << " damping " << damping << " warm " << warm);
-        const Problem p = problem(n, steps, 2, float64);
+        const Problem p = testing::gru_problem(n, steps, 2, float64);
         options.initial_guess = warm ? some_guess(p, 0.5) : Tensor();
         check_same(p, options, 1e-9, Deer{.damping = damping});
       }
@@ -277,7 +261,7 @@ TEST_CASE("cuda newton: damping and warm starts converge in as many steps as on 
   for (const std::int64_t n : {2, 7})
     for (const std::int64_t window : {0, 33}) {
       INFO("n " << n << " window " << window);
-      const Problem p = problem(n, 130, 3, float64);
+      const Problem p = testing::gru_problem(n, 130, 3, float64);
       options.initial_guess = Tensor();
       const Tensor exact = solve(p, Deer{}, true, options).value;
       check_same(p, options, 1e-7, Deer{.damping = 0.3, .window = window});
@@ -301,7 +285,7 @@ TEST_CASE("cuda newton: the solution as a warm start is returned as it is, a gue
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {1, 3, 9}) {
     INFO("n " << n);
-    const Problem p = problem(n, 90, 2, float64);
+    const Problem p = testing::gru_problem(n, 90, 2, float64);
     Options options;
     options.initial_guess = solve(p, Deer{}, true).value;
     Solution got = solve(p, Deer{}, true, options);
@@ -323,7 +307,7 @@ TEST_CASE("cuda newton: the solution as a warm start is returned as it is, a gue
     CHECK(repaired.stats.steps_per_item == expected.stats.steps_per_item);
     CHECK(repaired.stats.steps_per_item[1] == 0);
   }
-  const Problem p = problem(3, 20, 2, float64);
+  const Problem p = testing::gru_problem(3, 20, 2, float64);
   Options options;
   options.initial_guess = to(some_guess(p, 0.1), cpu_device);
   CHECK_THROWS_AS(solve(p, Deer{}, true, options), DeviceError);
@@ -333,9 +317,9 @@ TEST_CASE("cuda newton: the solution as a warm start is returned as it is, a gue
 
 TEST_CASE("cuda newton: the kernel leaves to the generic path what it does not do", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  const Problem p = problem(3, 40, 2, float64);
+  const Problem p = testing::gru_problem(3, 40, 2, float64);
   CHECK(!ran_fused(solve(p, Deer{.jacobian = JacobianKind::diagonal}, true)));
-  CHECK(!ran_fused(solve(problem(33, 3, 1, float32), Deer{}, true)));
+  CHECK(!ran_fused(solve(testing::gru_problem(33, 3, 1, float32), Deer{}, true)));
   Options step;
   step.termination.on = Criterion::step;
   CHECK(!ran_fused(solve(p, Deer{}, true, step)));
@@ -362,7 +346,7 @@ TEST_CASE("cuda newton: implicit gradients equal those of the generic path on th
   options.termination.atol = 1e-12;
   options.termination.rtol = 0;
   for (const auto& [n, steps] : {std::pair{1, 2100}, {4, 90}, {6, 90}, {17, 40}}) {
-    const Problem p = problem(n, steps, 2, float64);
+    const Problem p = testing::gru_problem(n, steps, 2, float64);
     const Tensors expected = gradients(p, cpu_device, Deer{.fused = false}, options);
     const Tensors got = gradients(p, kGpu, Deer{}, options), again = gradients(p, kGpu, Deer{}, options);
     REQUIRE(got.size() == expected.size());
