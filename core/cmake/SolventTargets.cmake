@@ -122,7 +122,7 @@ function(solvent_add_cuda_sources target)
   target_sources(${target} PRIVATE ${ARGN})
   target_compile_definitions(${target} PRIVATE
     SOLVENT_CUDA_EMULATED=$<BOOL:${SOLVENT_CUDA_EMULATED}>
-    SOLVENT_WITH_CUDNN=$<BOOL:${SOLVENT_CUDNN_FOUND}>)
+    SOLVENT_WITH_CUDNN=$<OR:$<BOOL:${SOLVENT_CUDNN_FOUND}>,$<BOOL:${SOLVENT_CUDA_EMULATED}>>)
   if(SOLVENT_CUDA_EMULATED)
     set(kernels ${ARGN})
     list(FILTER kernels INCLUDE REGEX "[.]cu$")

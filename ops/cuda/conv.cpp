@@ -120,7 +120,7 @@ Tensor run(ConvMember member, const ConvShape& s, const Tensor& a, const Tensor&
 
 }  // namespace
 
-bool has_cudnn() noexcept { return SOLVENT_WITH_CUDNN || SOLVENT_CUDA_EMULATED; }
+bool has_cudnn() noexcept { return SOLVENT_WITH_CUDNN; }
 
 Tensor conv(const Tensor& x, const Tensor& w, const ConvGeometry& g, ConvBackend backend) {
   const ConvShape s{x.size(0), x.size(1), w.size(0), g};

@@ -24,10 +24,8 @@ namespace {
 
 static_assert(CUDNN_MAJOR >= 9, "cuDNN 9 or newer; configure with a newer one or without it");
 
-constexpr std::size_t kMostPlans = 256;  // of a device and thread; then all are made anew
-constexpr auto kForward = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-constexpr auto kBackwardData = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
-constexpr auto kBackwardFilter = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+constexpr std::size_t kMostPlans = 256;                       // of a device and thread; then all are made anew
+constexpr std::size_t kMostWorkspace = std::size_t{1} << 30;  // of an algorithm that is chosen for its speed
 
 void check_cudnn(cudnnStatus_t status, const char* what) {
   if (status == CUDNN_STATUS_SUCCESS) return;
@@ -89,6 +87,8 @@ struct Plan {
   TensorDescriptor y;
   FilterDescriptor w;
   ConvDescriptor conv;
+  int algorithm = 0;  // of the member's kind
+  bool is_fixed = false;
   std::size_t workspace = 0;
   bool supported = false;
 };
@@ -98,59 +98,155 @@ cudnnDataType_t data_type(DType dtype) {
   return dtype == DType::float32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_DOUBLE;
 }
 
+// What is asked for. Tensor cores read all digits of float64.
 cudnnMathType_t math_type(DType dtype, bool tf32) {
   if (dtype == DType::bfloat16) return CUDNN_TENSOR_OP_MATH;
-  return tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+  return tf32 || dtype == DType::float64 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
 }
 
-void describe(Plan& plan, const cpu::ConvShape& s, DType dtype, bool tf32) {
+// What may be had: without TF32 unless it was asked for, never half precision.
+bool is_exact_enough(cudnnMathType_t math, DType dtype, bool tf32) {
+  if (math == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION) return false;
+  return math == CUDNN_FMA_MATH || dtype != DType::float32 || tf32;
+}
+
+// The status of the first call that failed.
+cudnnStatus_t describe(Plan& plan, const cpu::ConvShape& s, DType dtype, bool tf32) {
   const auto i = [](std::int64_t value) { return static_cast<int>(value); };
   const cudnnDataType_t type = data_type(dtype);
   // The type of sums.
   const cudnnDataType_t sum_type = dtype == DType::bfloat16 ? CUDNN_DATA_FLOAT : type;
   const cpu::ConvAxis& h = s.g.h;
   const cpu::ConvAxis& w = s.g.w;
-  check_cudnn(cudnnSetTensor4dDescriptor(plan.x, CUDNN_TENSOR_NCHW, type, i(s.n), i(s.c), i(h.in), i(w.in)),
-              "describe the map");
-  check_cudnn(cudnnSetTensor4dDescriptor(plan.y, CUDNN_TENSOR_NCHW, type, i(s.n), i(s.o), i(h.out), i(w.out)),
-              "describe the result");
-  check_cudnn(
-      cudnnSetFilter4dDescriptor(plan.w, type, CUDNN_TENSOR_NCHW, i(s.o), i(s.group_c()), i(h.kernel), i(w.kernel)),
-      "describe the filter");
-  check_cudnn(cudnnSetConvolution2dDescriptor(plan.conv, i(h.before), i(w.before), i(h.stride), i(w.stride),
-                                              i(h.dilation), i(w.dilation), CUDNN_CROSS_CORRELATION, sum_type),
-              "describe the convolution");
-  check_cudnn(cudnnSetConvolutionGroupCount(plan.conv, i(s.g.groups)), "set the groups");
-  check_cudnn(cudnnSetConvolutionMathType(plan.conv, math_type(dtype, tf32)), "set the precision");
+  cudnnStatus_t status = cudnnSetTensor4dDescriptor(plan.x, CUDNN_TENSOR_NCHW, type, i(s.n), i(s.c), i(h.in), i(w.in));
+  const auto then = [&status](auto call) {
+    if (status == CUDNN_STATUS_SUCCESS) status = call();
+  };
+  then([&] { return cudnnSetTensor4dDescriptor(plan.y, CUDNN_TENSOR_NCHW, type, i(s.n), i(s.o), i(h.out), i(w.out)); });
+  then([&] {
+    return cudnnSetFilter4dDescriptor(plan.w, type, CUDNN_TENSOR_NCHW, i(s.o), i(s.group_c()), i(h.kernel),
+                                      i(w.kernel));
+  });
+  then([&] {
+    return cudnnSetConvolution2dDescriptor(plan.conv, i(h.before), i(w.before), i(h.stride), i(w.stride), i(h.dilation),
+                                           i(w.dilation), CUDNN_CROSS_CORRELATION, sum_type);
+  });
+  then([&] { return cudnnSetConvolutionGroupCount(plan.conv, i(s.g.groups)); });
+  then([&] { return cudnnSetConvolutionMathType(plan.conv, math_type(dtype, tf32)); });
+  return status;
 }
 
-cudnnStatus_t find_workspace(cudnnHandle_t handle, ConvMember member, Plan& plan) {
+// The calls of each member, and the algorithm that it has for every size.
+struct Forward {
+  using Algorithm = cudnnConvolutionFwdAlgo_t;
+  using Estimate = cudnnConvolutionFwdAlgoPerf_t;
+  static constexpr Algorithm kFixed = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
+  static constexpr int kCount = CUDNN_CONVOLUTION_FWD_ALGO_COUNT;
+
+  static cudnnStatus_t estimate(cudnnHandle_t handle, const Plan& plan, int most, int* count, Estimate* results) {
+    return cudnnGetConvolutionForwardAlgorithm_v7(handle, plan.x, plan.w, plan.conv, plan.y, most, count, results);
+  }
+  static cudnnStatus_t size(cudnnHandle_t handle, const Plan& plan, Algorithm algorithm, std::size_t* bytes) {
+    return cudnnGetConvolutionForwardWorkspaceSize(handle, plan.x, plan.w, plan.conv, plan.y, algorithm, bytes);
+  }
+  static cudnnStatus_t run(cudnnHandle_t handle, const Plan& plan, const void* one, const void* zero, const void* a,
+                           const void* b, void* result, void* workspace) {
+    return cudnnConvolutionForward(handle, one, plan.x, a, plan.w, b, plan.conv, static_cast<Algorithm>(plan.algorithm),
+                                   workspace, plan.workspace, zero, plan.y, result);
+  }
+};
+
+struct BackwardData {
+  using Algorithm = cudnnConvolutionBwdDataAlgo_t;
+  using Estimate = cudnnConvolutionBwdDataAlgoPerf_t;
+  static constexpr Algorithm kFixed = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
+  static constexpr int kCount = CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT;
+
+  static cudnnStatus_t estimate(cudnnHandle_t handle, const Plan& plan, int most, int* count, Estimate* results) {
+    return cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, plan.w, plan.y, plan.conv, plan.x, most, count, results);
+  }
+  static cudnnStatus_t size(cudnnHandle_t handle, const Plan& plan, Algorithm algorithm, std::size_t* bytes) {
+    return cudnnGetConvolutionBackwardDataWorkspaceSize(handle, plan.w, plan.y, plan.conv, plan.x, algorithm, bytes);
+  }
+  static cudnnStatus_t run(cudnnHandle_t handle, const Plan& plan, const void* one, const void* zero, const void* a,
+                           const void* b, void* result, void* workspace) {
+    return cudnnConvolutionBackwardData(handle, one, plan.w, b, plan.y, a, plan.conv,
+                                        static_cast<Algorithm>(plan.algorithm), workspace, plan.workspace, zero, plan.x,
+                                        result);
+  }
+};
+
+struct BackwardFilter {
+  using Algorithm = cudnnConvolutionBwdFilterAlgo_t;
+  using Estimate = cudnnConvolutionBwdFilterAlgoPerf_t;
+  static constexpr Algorithm kFixed = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
+  static constexpr int kCount = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT;
+
+  static cudnnStatus_t estimate(cudnnHandle_t handle, const Plan& plan, int most, int* count, Estimate* results) {
+    return cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, plan.x, plan.y, plan.conv, plan.w, most, count,
+                                                         results);
+  }
+  static cudnnStatus_t size(cudnnHandle_t handle, const Plan& plan, Algorithm algorithm, std::size_t* bytes) {
+    return cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, plan.x, plan.y, plan.conv, plan.w, algorithm, bytes);
+  }
+  static cudnnStatus_t run(cudnnHandle_t handle, const Plan& plan, const void* one, const void* zero, const void* a,
+                           const void* b, void* result, void* workspace) {
+    return cudnnConvolutionBackwardFilter(handle, one, plan.x, a, plan.y, b, plan.conv,
+                                          static_cast<Algorithm>(plan.algorithm), workspace, plan.workspace, zero,
+                                          plan.w, result);
+  }
+};
+
+// f(Forward{}), or that of another member.
+template <class F>
+auto with_member(ConvMember member, F f) {
   switch (member) {
-    case ConvMember::conv:
-      return cudnnGetConvolutionForwardWorkspaceSize(handle, plan.x, plan.w, plan.conv, plan.y, kForward,
-                                                     &plan.workspace);
-    case ConvMember::input_grad:
-      return cudnnGetConvolutionBackwardDataWorkspaceSize(handle, plan.w, plan.y, plan.conv, plan.x, kBackwardData,
-                                                          &plan.workspace);
+    case ConvMember::conv: return f(Forward{});
+    case ConvMember::input_grad: return f(BackwardData{});
     case ConvMember::weight_grad: break;
   }
-  return cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, plan.x, plan.y, plan.conv, plan.w, kBackwardFilter,
-                                                        &plan.workspace);
+  return f(BackwardFilter{});
 }
 
-cudnnStatus_t run(cudnnHandle_t handle, ConvMember member, const Plan& plan, const void* one, const void* zero,
-                  const void* a, const void* b, void* result, void* workspace) {
-  switch (member) {
-    case ConvMember::conv:
-      return cudnnConvolutionForward(handle, one, plan.x, a, plan.w, b, plan.conv, kForward, workspace, plan.workspace,
-                                     zero, plan.y, result);
-    case ConvMember::input_grad:
-      return cudnnConvolutionBackwardData(handle, one, plan.w, b, plan.y, a, plan.conv, kBackwardData, workspace,
-                                          plan.workspace, zero, plan.x, result);
-    case ConvMember::weight_grad: break;
-  }
-  return cudnnConvolutionBackwardFilter(handle, one, plan.x, a, plan.y, b, plan.conv, kBackwardFilter, workspace,
-                                        plan.workspace, zero, plan.w, result);
+// Makes the algorithm the plan's, with one kind of arithmetic.
+template <class M>
+cudnnStatus_t take(cudnnHandle_t handle, Plan& plan, typename M::Algorithm algorithm, cudnnMathType_t math) {
+  cudnnStatus_t status = cudnnSetConvolutionMathType(plan.conv, math);
+  if (status == CUDNN_STATUS_SUCCESS) status = M::size(handle, plan, algorithm, &plan.workspace);
+  plan.algorithm = static_cast<int>(algorithm);
+  plan.is_fixed = algorithm == M::kFixed;
+  plan.supported = status == CUDNN_STATUS_SUCCESS;
+  return status;
+}
+
+// The algorithm that supports the most, whatever its workspace. Not supported if that does not either.
+template <class M>
+void take_fixed(cudnnHandle_t handle, Plan& plan, DType dtype, bool tf32) {
+  const cudnnStatus_t status = take<M>(handle, plan, M::kFixed, math_type(dtype, tf32));
+  if (!is_unsupported(status)) check_cudnn(status, "size its workspace");
+}
+
+// The fastest algorithm by cuDNN's estimates, which it makes from the sizes without running anything, among those that give
+// the same bits at every run. First those that are estimated with an arithmetic that may be had; then all, with ours.
+template <class M>
+void choose(cudnnHandle_t handle, Plan& plan, DType dtype, bool tf32) {
+  std::array<typename M::Estimate, 4 * M::kCount> estimates{};
+  int count = 0;
+  const int most = static_cast<int>(estimates.size());
+  if (M::estimate(handle, plan, most, &count, estimates.data()) != CUDNN_STATUS_SUCCESS) count = 0;  // knows nothing
+  for (const bool as_estimated : {true, false})
+    for (int i = 0; i < count; ++i) {
+      const auto& e = estimates[static_cast<std::size_t>(i)];
+      if (e.status != CUDNN_STATUS_SUCCESS || e.determinism != CUDNN_DETERMINISTIC) continue;
+      if (as_estimated && !is_exact_enough(e.mathType, dtype, tf32)) continue;
+      const cudnnMathType_t math = as_estimated ? e.mathType : math_type(dtype, tf32);
+      if (take<M>(handle, plan, e.algo, math) == CUDNN_STATUS_SUCCESS && plan.workspace <= kMostWorkspace) return;
+    }
+  take_fixed<M>(handle, plan, dtype, tf32);
+}
+
+bool wants_tf32(const cpu::ConvShape& s, DType dtype) {
+  return dtype == DType::float32 && s.g.precision != MatmulPrecision::highest;
 }
 
 // The library's state for one device and thread: handles must not be shared by threads.
@@ -172,16 +268,17 @@ class Library {
   }
 
   Plan& plan(ConvMember member, const cpu::ConvShape& s, DType dtype) {
-    const bool tf32 = dtype == DType::float32 && s.g.precision != MatmulPrecision::highest;
+    const bool tf32 = wants_tf32(s, dtype);
     const PlanKey key = key_of(member, s, dtype, tf32);
     const auto found = plans_.find(key);
     if (found != plans_.end()) return *found->second;
     if (plans_.size() >= kMostPlans) plans_.clear();
     auto made = std::make_unique<Plan>();
-    describe(*made, s, dtype, tf32);
-    const cudnnStatus_t status = find_workspace(handle_, member, *made);
-    if (!is_unsupported(status)) check_cudnn(status, "size its workspace");
-    made->supported = status == CUDNN_STATUS_SUCCESS;
+    const cudnnStatus_t status = describe(*made, s, dtype, tf32);
+    if (!is_unsupported(status)) {
+      check_cudnn(status, "describe the convolution");
+      with_member(member, [&](auto m) { choose<decltype(m)>(handle_, *made, dtype, tf32); });
+    }
     return *(plans_[key] = std::move(made));
   }
 
@@ -214,6 +311,27 @@ void* address(const Tensor& t) {
   return static_cast<std::byte*>(impl.storage->data) + impl.offset * static_cast<std::int64_t>(size_of(impl.dtype));
 }
 
+// The plan's algorithm on these operands.
+cudnnStatus_t run(cudnnHandle_t handle, ConvMember member, const Plan& plan, const Tensor& a, const Tensor& b,
+                  Tensor& result) {
+  static constexpr float kOneFloat = 1;
+  static constexpr float kZeroFloat = 0;
+  static constexpr double kOne = 1;
+  static constexpr double kZero = 0;
+  const bool narrow = a.dtype() != DType::float64;  // what cuDNN's factors are
+  const void* const one = narrow ? static_cast<const void*>(&kOneFloat) : &kOne;
+  const void* const zero = narrow ? static_cast<const void*>(&kZeroFloat) : &kZero;
+  Tensor memory;
+  void* workspace = nullptr;
+  if (plan.workspace > 0) {
+    memory = engine::empty(Shape{static_cast<std::int64_t>(plan.workspace)}, DType::uint8, a.device());
+    workspace = engine::mutable_ptr<std::uint8_t>(memory);
+  }
+  return with_member(member, [&](auto m) {
+    return decltype(m)::run(handle, plan, one, zero, address(a), address(b), address(result), workspace);
+  });
+}
+
 }  // namespace
 
 bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
@@ -223,64 +341,18 @@ bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, const Tensor& a, con
   Library& library = library_of(device);
   Plan& plan = library.plan(member, s, dtype);
   if (!plan.supported) return false;
-  constexpr float kOneFloat = 1;
-  constexpr float kZeroFloat = 0;
-  constexpr double kOne = 1;
-  constexpr double kZero = 0;
-  const bool narrow = dtype != DType::float64;  // what cuDNN's factors are
-  Tensor memory;
-  void* workspace = nullptr;
-  if (plan.workspace > 0) {
-    memory = engine::empty(Shape{static_cast<std::int64_t>(plan.workspace)}, DType::uint8, device);
-    workspace = engine::mutable_ptr<std::uint8_t>(memory);
+  const cudnnHandle_t handle = library.on_stream(current_stream(device));
+  cudnnStatus_t status = run(handle, member, plan, a, b, result);
+  if (is_unsupported(status) && !plan.is_fixed) {  // found out at the first run
+    with_member(member, [&](auto m) { take_fixed<decltype(m)>(handle, plan, dtype, wants_tf32(s, dtype)); });
+    if (!plan.supported) return false;
+    status = run(handle, member, plan, a, b, result);
   }
-  const cudnnStatus_t status = run(
-      library.on_stream(current_stream(device)), member, plan, narrow ? static_cast<const void*>(&kOneFloat) : &kOne,
-      narrow ? static_cast<const void*>(&kZeroFloat) : &kZero, address(a), address(b), address(result), workspace);
   if (is_unsupported(status)) {
-    plan.supported = false;  // found out at the first run
+    plan.supported = false;
     return false;
   }
   check_cudnn(status, "convolve");
-  return true;
-}
-
-}  // namespace solvent::cuda
-
-#elif SOLVENT_CUDA_EMULATED
-
-#include <utility>
-
-#include "solvent/core/engine/view.h"
-#include "solvent/core/error.h"
-#include "solvent/ops/cuda/conv.h"
-#include "solvent/ops/widen.h"
-
-namespace solvent::cuda {
-
-namespace {
-
-template <class T>
-void stand_in(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
-  const auto run = member == ConvMember::conv         ? own_conv<T>
-                   : member == ConvMember::input_grad ? own_conv_input_grad<T>
-                                                      : own_conv_weight_grad<T>;
-  run(s, engine::ptr<T>(a), engine::ptr<T>(b), engine::mutable_ptr<T>(result), a.device());
-}
-
-}  // namespace
-
-// Stands in for the library, so that tests reach its callers.
-bool conv_cudnn(ConvMember member, const cpu::ConvShape& s, const Tensor& a, const Tensor& b, Tensor& result) {
-  if (s.g.h.before != s.g.h.after || s.g.w.before != s.g.w.after)
-    throw ValueError("[conv] got uneven padding; conv_cudnn expects even padding.");
-  if (a.dtype() == DType::bfloat16) {
-    Tensor wide = engine::empty(result.shape(), DType::float32, result.device());
-    stand_in<float>(member, s, solvent::detail::widened(a), solvent::detail::widened(b), wide);
-    engine::copy_into(solvent::detail::narrowed(std::move(wide)), result);
-    return true;
-  }
-  dispatch_float(a.dtype(), "conv", [&](auto tag) { stand_in<typename decltype(tag)::type>(member, s, a, b, result); });
   return true;
 }
 

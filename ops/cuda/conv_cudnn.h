@@ -1,9 +1,12 @@
 #pragma once
 /// Convolutions by cuDNN. Internal to ops/cuda.
 ///
-/// Deterministic algorithms only, those for which cuDNN's manual promises the same bits at every run: implicit products
-/// forward, ALGO_1 backward. float32 is multiplied as the geometry says: without TF32 unless it was asked for. bfloat16
-/// is multiplied by tensor cores and added in float32.
+/// Of the algorithms that give the same bits at every run and take at most 1 GiB of memory beside the operands, the one that
+/// cuDNN estimates to be the fastest. Its estimates come from sizes, so the choice and the bits do too, on one kind of card and
+/// with one version of cuDNN. float32 is multiplied as the geometry says: without TF32 unless it was asked for. bfloat16 is
+/// multiplied by tensor cores and added in float32. Algorithms that transform tiles or maps (Winograd, Fourier) have the errors
+/// of float32 relative to the largest values there, and a NaN or infinity may reach more results of its image, or more taps
+/// of a weight gradient, than those that depend on it.
 
 #include <cstdint>
 

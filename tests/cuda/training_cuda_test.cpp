@@ -196,7 +196,7 @@ std::vector<double> losses_on_patterns(Model& model, Optimizer& optimizer, const
   });
 }
 
-TEST_CASE("cuda training: the network of mnist_cnn has the CPU's losses", "[cuda]") {
+TEST_CASE("cuda training: the network of mnist_cnn has the CPU's losses", "[cuda][conv]") {
   if (!has_cuda_test_device()) return;
   for (const DType dtype : {float32, float64}) {
     const auto train = [&](Device device) {

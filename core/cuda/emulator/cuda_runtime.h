@@ -5,7 +5,7 @@
 /// the other; the threads of a block are fibers of the calling thread that change at barriers and warp functions. So
 /// indices, barriers, exchanges between lanes and the order of sums are the kernels' own, and a sanitizer sees their
 /// memory accesses. What it cannot show: speed, the memory model (threads never run at the same time), the device's
-/// mathematical functions (these are the host's) and the behaviour of NVIDIA's libraries.
+/// mathematical functions (these are the host's). library_types.h is about NVIDIA's libraries.
 ///
 /// Names are those of CUDA's runtime; see NVIDIA's manual for them. Streams are in order and synchronous. A stream that is
 /// recorded keeps its work, with the arguments of kernels as they are then, for the launches of its graph; waiting for it is

@@ -408,13 +408,12 @@ cusolverStatus_t cusolverDnDestroyParams(cusolverDnParams_t params) {
 }
 
 cusolverStatus_t cusolverDnXpotrf_bufferSize(cusolverDnHandle_t handle, cusolverDnParams_t params,
-                                             cublasFillMode_t uplo, std::int64_t n, cudaDataType dataTypeA,
-                                             const void*, std::int64_t lda, cudaDataType computeType,
+                                             cublasFillMode_t uplo, std::int64_t n, cudaDataType dataTypeA, const void*,
+                                             std::int64_t lda, cudaDataType computeType,
                                              std::size_t* workspaceInBytesOnDevice,
                                              std::size_t* workspaceInBytesOnHost) {
-  const cusolverStatus_t status =
-      check(handle, params,
-            is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeA, computeType));
+  const cusolverStatus_t status = check(
+      handle, params, is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeA, computeType));
   if (status == CUSOLVER_STATUS_SUCCESS) tell(n, n, dataTypeA, workspaceInBytesOnDevice, workspaceInBytesOnHost);
   return status;
 }
@@ -423,23 +422,22 @@ cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t handle, cusolverDnParams_t 
                                   cudaDataType computeType, void* bufferOnDevice, std::size_t workspaceInBytesOnDevice,
                                   void* bufferOnHost, std::size_t workspaceInBytesOnHost, int* info) {
   const Workspace w{bufferOnDevice, workspaceInBytesOnDevice, bufferOnHost, workspaceInBytesOnHost};
-  const cusolverStatus_t status = check(
-      handle, params,
-      is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeA, computeType) && A != nullptr &&
-          info != nullptr);
+  const cusolverStatus_t status =
+      check(handle, params,
+            is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeA, computeType) &&
+                A != nullptr && info != nullptr);
   if (status != CUSOLVER_STATUS_SUCCESS) return status;
   if (!is_enough(w, n, n, dataTypeA)) return CUSOLVER_STATUS_INVALID_WORKSPACE;
-  return give(handle, dataTypeA, w, [=](auto t) {
-    *info = potrf(uplo == CUBLAS_FILL_MODE_UPPER, n, matrix<decltype(t)>(A, lda));
-  });
+  return give(handle, dataTypeA, w,
+              [=](auto t) { *info = potrf(uplo == CUBLAS_FILL_MODE_UPPER, n, matrix<decltype(t)>(A, lda)); });
 }
 
 cusolverStatus_t cusolverDnXgetrf_bufferSize(cusolverDnHandle_t handle, cusolverDnParams_t params, std::int64_t m,
                                              std::int64_t n, cudaDataType dataTypeA, const void*, std::int64_t lda,
                                              cudaDataType computeType, std::size_t* workspaceInBytesOnDevice,
                                              std::size_t* workspaceInBytesOnHost) {
-  const cusolverStatus_t status = check(
-      handle, params, m >= 0 && n >= 0 && is_leading(lda, m) && is_type(dataTypeA, dataTypeA, computeType));
+  const cusolverStatus_t status =
+      check(handle, params, m >= 0 && n >= 0 && is_leading(lda, m) && is_type(dataTypeA, dataTypeA, computeType));
   if (status == CUSOLVER_STATUS_SUCCESS) tell(m, n, dataTypeA, workspaceInBytesOnDevice, workspaceInBytesOnHost);
   return status;
 }
@@ -455,8 +453,7 @@ cusolverStatus_t cusolverDnXgetrf(cusolverDnHandle_t handle, cusolverDnParams_t 
   if (status != CUSOLVER_STATUS_SUCCESS) return status;
   if (!is_enough(w, m, n, dataTypeA)) return CUSOLVER_STATUS_INVALID_WORKSPACE;
   if (ipiv == nullptr) return CUSOLVER_STATUS_NOT_SUPPORTED;  // no exchanges: not here
-  return give(handle, dataTypeA, w,
-              [=](auto t) { *info = getrf(m, n, matrix<decltype(t)>(A, lda), ipiv); });
+  return give(handle, dataTypeA, w, [=](auto t) { *info = getrf(m, n, matrix<decltype(t)>(A, lda), ipiv); });
 }
 cusolverStatus_t cusolverDnXgetrs(cusolverDnHandle_t handle, cusolverDnParams_t params, cublasOperation_t trans,
                                   std::int64_t n, std::int64_t nrhs, cudaDataType dataTypeA, const void* A,
@@ -480,8 +477,8 @@ cusolverStatus_t cusolverDnXgeqrf_bufferSize(cusolverDnHandle_t handle, cusolver
                                              cudaDataType dataTypeTau, const void*, cudaDataType computeType,
                                              std::size_t* workspaceInBytesOnDevice,
                                              std::size_t* workspaceInBytesOnHost) {
-  const cusolverStatus_t status = check(
-      handle, params, m >= 0 && n >= 0 && is_leading(lda, m) && is_type(dataTypeA, dataTypeTau, computeType));
+  const cusolverStatus_t status =
+      check(handle, params, m >= 0 && n >= 0 && is_leading(lda, m) && is_type(dataTypeA, dataTypeTau, computeType));
   if (status == CUSOLVER_STATUS_SUCCESS) tell(m, n, dataTypeA, workspaceInBytesOnDevice, workspaceInBytesOnHost);
   return status;
 }
@@ -516,19 +513,18 @@ cusolverStatus_t cusolverDnSorgqr(cusolverDnHandle_t handle, int m, int n, int k
                                   float* work, int lwork, int* info) {
   return give_orgqr(handle, m, n, k, A, lda, tau, work, lwork, info);
 }
-cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda,
-                                  const double* tau, double* work, int lwork, int* info) {
+cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda, const double* tau,
+                                  double* work, int lwork, int* info) {
   return give_orgqr(handle, m, n, k, A, lda, tau, work, lwork, info);
 }
 
 cusolverStatus_t cusolverDnXsyevd_bufferSize(cusolverDnHandle_t handle, cusolverDnParams_t params, cusolverEigMode_t,
-                                             cublasFillMode_t uplo, std::int64_t n, cudaDataType dataTypeA,
-                                             const void*, std::int64_t lda, cudaDataType dataTypeW, const void*,
+                                             cublasFillMode_t uplo, std::int64_t n, cudaDataType dataTypeA, const void*,
+                                             std::int64_t lda, cudaDataType dataTypeW, const void*,
                                              cudaDataType computeType, std::size_t* workspaceInBytesOnDevice,
                                              std::size_t* workspaceInBytesOnHost) {
-  const cusolverStatus_t status =
-      check(handle, params,
-            is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeW, computeType));
+  const cusolverStatus_t status = check(
+      handle, params, is_triangle(uplo) && n >= 0 && is_leading(lda, n) && is_type(dataTypeA, dataTypeW, computeType));
   if (status == CUSOLVER_STATUS_SUCCESS) tell(n, n, dataTypeA, workspaceInBytesOnDevice, workspaceInBytesOnHost);
   return status;
 }
@@ -558,10 +554,10 @@ cusolverStatus_t cusolverDnXgesvd_bufferSize(cusolverDnHandle_t handle, cusolver
                                              cudaDataType dataTypeVT, const void*, std::int64_t ldvt,
                                              cudaDataType computeType, std::size_t* workspaceInBytesOnDevice,
                                              std::size_t* workspaceInBytesOnHost) {
-  const cusolverStatus_t status = check(
-      handle, params,
-      m >= n && n >= 0 && is_leading(lda, m) && is_leading(ldu, m) && is_leading(ldvt, n) &&
-          is_type(dataTypeA, dataTypeS, computeType) && is_type(dataTypeU, dataTypeVT, computeType));
+  const cusolverStatus_t status =
+      check(handle, params,
+            m >= n && n >= 0 && is_leading(lda, m) && is_leading(ldu, m) && is_leading(ldvt, n) &&
+                is_type(dataTypeA, dataTypeS, computeType) && is_type(dataTypeU, dataTypeVT, computeType));
   if (status != CUSOLVER_STATUS_SUCCESS) return status;
   if (jobu != 'A' || jobvt != 'A') return CUSOLVER_STATUS_NOT_SUPPORTED;  // other parts of the factors: not here
   tell(m, n, dataTypeA, workspaceInBytesOnDevice, workspaceInBytesOnHost);
@@ -571,9 +567,8 @@ cusolverStatus_t cusolverDnXgesvd(cusolverDnHandle_t handle, cusolverDnParams_t 
                                   signed char jobvt, std::int64_t m, std::int64_t n, cudaDataType dataTypeA, void* A,
                                   std::int64_t lda, cudaDataType dataTypeS, void* S, cudaDataType dataTypeU, void* U,
                                   std::int64_t ldu, cudaDataType dataTypeVT, void* VT, std::int64_t ldvt,
-                                  cudaDataType computeType, void* bufferOnDevice,
-                                  std::size_t workspaceInBytesOnDevice, void* bufferOnHost,
-                                  std::size_t workspaceInBytesOnHost, int* info) {
+                                  cudaDataType computeType, void* bufferOnDevice, std::size_t workspaceInBytesOnDevice,
+                                  void* bufferOnHost, std::size_t workspaceInBytesOnHost, int* info) {
   std::size_t unused = 0;
   const cusolverStatus_t status =
       cusolverDnXgesvd_bufferSize(handle, params, jobu, jobvt, m, n, dataTypeA, A, lda, dataTypeS, S, dataTypeU, U, ldu,

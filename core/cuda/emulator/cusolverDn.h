@@ -72,8 +72,8 @@ cusolverStatus_t cusolverDnDorgqr_bufferSize(cusolverDnHandle_t handle, int m, i
                                              const double* tau, int* lwork);
 cusolverStatus_t cusolverDnSorgqr(cusolverDnHandle_t handle, int m, int n, int k, float* A, int lda, const float* tau,
                                   float* work, int lwork, int* info);
-cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda,
-                                  const double* tau, double* work, int lwork, int* info);
+cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda, const double* tau,
+                                  double* work, int lwork, int* info);
 
 cusolverStatus_t cusolverDnXsyevd_bufferSize(cusolverDnHandle_t handle, cusolverDnParams_t params,
                                              cusolverEigMode_t jobz, cublasFillMode_t uplo, std::int64_t n,
@@ -98,7 +98,6 @@ cusolverStatus_t cusolverDnXgesvd(cusolverDnHandle_t handle, cusolverDnParams_t 
                                   signed char jobvt, std::int64_t m, std::int64_t n, cudaDataType dataTypeA, void* A,
                                   std::int64_t lda, cudaDataType dataTypeS, void* S, cudaDataType dataTypeU, void* U,
                                   std::int64_t ldu, cudaDataType dataTypeVT, void* VT, std::int64_t ldvt,
-                                  cudaDataType computeType, void* bufferOnDevice,
-                                  std::size_t workspaceInBytesOnDevice, void* bufferOnHost,
-                                  std::size_t workspaceInBytesOnHost, int* info);
+                                  cudaDataType computeType, void* bufferOnDevice, std::size_t workspaceInBytesOnDevice,
+                                  void* bufferOnHost, std::size_t workspaceInBytesOnHost, int* info);
 }
