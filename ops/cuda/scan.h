@@ -5,6 +5,7 @@
 #include <span>
 
 #include "solvent/autodiff/op.h"
+#include "solvent/core/export.h"
 #include "solvent/ops/cpu/scan_kernels.h"
 
 namespace solvent::cuda {
@@ -27,8 +28,10 @@ SOLVENT_API void scan(const cpu::ScanShape& shape, const double* a, const double
 /// Matrices (T, chains, K, K) up to 4 x 4; `shape.block` is K and `shape.B` the number of chains.
 template <class T>
 void small_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device);
-/// Larger ones, (T, B, n, n).
+/// Larger ones, (T, B, n, n). With `any_batch` the chunks depend on T and n only, so that a sequence has the same bits in
+/// every batch.
 template <class T>
-void dense_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device);
+SOLVENT_API void dense_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device,
+                            bool any_batch = false);
 
 }  // namespace solvent::cuda

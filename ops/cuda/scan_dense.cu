@@ -36,6 +36,7 @@ constexpr std::int64_t kBlocks = 1024;  // that the chunked design aims at
 template <class T>
 struct Call : ScanCall<T> {  // chains: sequences; K: n
   std::int64_t n = 0;
+  bool any_batch = false;  // chunks as for one sequence
 
   /// M_s of a sequence; null before the first step of a shifted scan, where it counts as zero.
   __device__ const T* matrix(std::int64_t s, std::int64_t sequence) const {
@@ -305,8 +306,9 @@ void run(Call<T> call, Device device) {
     where.shared_bytes = 2 * sizeof(T) * static_cast<std::size_t>(call.n);
     return launch(where, rows_kernel<T>, call);
   }
-  const bool chunked = call.lead * call.chains < kManySequences && call.steps >= kShortScan;
-  call.length = chunked ? std::max<std::int64_t>((call.steps * call.chains + kBlocks - 1) / kBlocks, 16) : call.steps;
+  const std::int64_t sequences = call.any_batch ? 1 : call.chains;
+  const bool chunked = call.steps >= kShortScan && (call.any_batch || call.lead * sequences < kManySequences);
+  call.length = chunked ? std::max<std::int64_t>((call.steps * sequences + kBlocks - 1) / kBlocks, 16) : call.steps;
   call.chunks = (call.steps + call.length - 1) / call.length;
   Tensor products, offsets;
   if (call.chunks > 1) {
@@ -315,7 +317,7 @@ void run(Call<T> call, Device device) {
     call.products = engine::mutable_ptr<T>(products);
     call.offsets = engine::mutable_ptr<T>(offsets);
     launch_maps(call, device);
-    run(Call<T>{scan_of_chunks<T>(call), call.n}, device);
+    run(Call<T>{scan_of_chunks<T>(call), call.n, call.any_batch}, device);
     call.starts = call.offsets;
   }
   launch_states(call, device);
@@ -324,11 +326,13 @@ void run(Call<T> call, Device device) {
 }  // namespace
 
 template <class T>
-void dense_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device) {
-  run(Call<T>{scan_call(shape, a, b, h0, h), shape.n}, device);
+void dense_scan(const cpu::ScanShape& shape, const T* a, const T* b, const T* h0, T* h, Device device, bool any_batch) {
+  run(Call<T>{scan_call(shape, a, b, h0, h), shape.n, any_batch}, device);
 }
 
-template void dense_scan(const cpu::ScanShape&, const float*, const float*, const float*, float*, Device);
-template void dense_scan(const cpu::ScanShape&, const double*, const double*, const double*, double*, Device);
+template SOLVENT_API void dense_scan(const cpu::ScanShape&, const float*, const float*, const float*, float*, Device,
+                                     bool);
+template SOLVENT_API void dense_scan(const cpu::ScanShape&, const double*, const double*, const double*, double*,
+                                     Device, bool);
 
 }  // namespace solvent::cuda

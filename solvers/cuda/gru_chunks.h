@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "solvent/core/device.h"
-#include "solvent/ops/cuda/scan.h"
 
 namespace solvent::solvers::cuda {
 
@@ -18,16 +17,13 @@ inline std::int64_t gru_chunk_length(std::int64_t steps, std::int64_t hidden) {
 }
 
 /// d_c = A_c d_{c-1} + v_c from d = 0 over the maps of chunks: matrices (maps, batch, hidden, hidden), the rest (maps, batch,
-/// hidden). @throws DeviceError, OutOfMemoryError
-template <class T>
-void scan_chunk_maps(std::int64_t maps, std::int64_t batch, std::int64_t hidden, const T* matrices, const T* offsets,
-                     T* d, Device device) {
-  cpu::ScanShape shape;
-  shape.T = maps;
-  shape.B = batch;
-  shape.n = hidden;
-  const T* const no_start = nullptr;
-  solvent::cuda::scan(shape, matrices, offsets, no_start, d, device);
-}
+/// hidden). Sums are bracketed by maps and hidden only: a sequence has the same bits in every batch.
+/// @throws DeviceError, OutOfMemoryError
+/// @{
+void scan_chunk_maps(std::int64_t maps, std::int64_t batch, std::int64_t hidden, const float* matrices,
+                     const float* offsets, float* d, Device device);
+void scan_chunk_maps(std::int64_t maps, std::int64_t batch, std::int64_t hidden, const double* matrices,
+                     const double* offsets, double* d, Device device);
+/// @}
 
 }  // namespace solvent::solvers::cuda

@@ -67,6 +67,22 @@ TEST_CASE("cuda adjoint: many chunks", "[cuda]") {
   check_case(testing::gru_problem(12, 40, 60, float32));
 }
 
+// With many chunks too, where maps of chunks are scanned: in one block, or in chunks of maps again.
+TEST_CASE("cuda adjoint: the same bits in any batch", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const auto& [n, steps] : {std::pair{1, 9000}, {2, 300}, {4, 4500}, {6, 5000}, {17, 300}}) {
+    INFO("n " << n << " T " << steps);
+    const Problem p = testing::gru_problem(n, steps, 3, float32);
+    const Tensor hs = some_states(p), g = some_states(p, 5);
+    const Tensor all = p.cell.fused_adjoint(hs, p.h0, p.xs, p.theta, g);
+    for (std::int64_t b = 0; b < 3; ++b) {
+      const auto of_b = [b](const Tensor& x) { return slice(x, 1, b, b + 1); };
+      const Tensor one = p.cell.fused_adjoint(of_b(hs), slice(p.h0, 0, b, b + 1), of_b(p.xs), p.theta, of_b(g));
+      CHECK(testing::same_bits(contiguous(of_b(all)), one));
+    }
+  }
+}
+
 TEST_CASE("cuda adjoint: cells of Flax and PyTorch", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const std::int64_t n : {2, 4, 7}) {

@@ -112,8 +112,8 @@ TEST_CASE("cuda newton: default tolerances, windows and strided operands", "[cud
 // Sequences that are done earlier leave; they have the bits they would have alone, and at every run.
 TEST_CASE("cuda newton: the same bits in any batch and at every run", "[cuda]") {
   if (!has_cuda_test_device()) return;
-  for (const std::int64_t n : {2, 9}) {
-    Problem p = testing::gru_problem(n, 300, 4, float32, 2.0);
+  for (const auto& [n, steps] : {std::pair{2, 300}, {1, 4500}, {9, 300}, {6, 4500}}) {
+    Problem p = testing::gru_problem(n, steps, 4, float32, n == 2 || n == 9 ? 2.0 : 1.0);
     std::vector<double> xs = cast(p.xs, float64).to_vector<double>();
     for (std::size_t i = 0; i < xs.size(); ++i) xs[i] *= static_cast<double>(i / 2 % 4) / 2;
     p.xs = cast(from_vector(xs, p.xs.shape(), kGpu), float32);
