@@ -23,6 +23,7 @@ __global__ void fill_kernel(T* y, T value, std::int64_t n) {
 // Copies move bytes: one kernel for each size of elements.
 template <class T>
 __global__ void copy_kernel(const T* x, T* y, StridedIndex<2> index, std::int64_t n) {
+  SOLVENT_ROLLED
   for (std::int64_t i = global_thread(); i < n; i += grid_threads()) {
     std::int64_t offset[2];
     index.locate(i, offset);

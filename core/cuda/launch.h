@@ -25,6 +25,14 @@
 #include "solvent/core/device.h"
 #include "solvent/core/export.h"
 
+/// Before a loop that nvcc must not unroll: because its body rarely runs, or has enough loads in flight, and the division by
+/// its step that finds the number of turns costs more than the jumps.
+#if SOLVENT_CUDA_EMULATED
+#define SOLVENT_ROLLED
+#else
+#define SOLVENT_ROLLED _Pragma("unroll 1")
+#endif
+
 namespace solvent::cuda {
 
 /// Threads per block of kernels without a better choice.
@@ -42,15 +50,17 @@ struct Launch {
   bool barriers = false;         ///< the kernel uses __syncthreads or warp functions
 };
 
-/// A grid-stride launch over n elements, `per_thread` of them per thread and turn: at most 16 blocks per multiprocessor.
-/// n must be at least 1.
+/// A grid-stride launch over n elements, `per_thread` of them per thread and turn: 16 blocks per multiprocessor, or where that
+/// would take more than four turns, as many blocks as take four. Small blocks end together, whatever their number is modulo
+/// those that fit on the device at once. n must be at least 1.
 inline Launch over_elements(const char* name, std::int64_t n, Device device, std::int64_t per_thread = 1) {
   const std::int64_t threads = (n + per_thread - 1) / per_thread;
   const std::int64_t blocks = (threads + kThreads - 1) / kThreads;
-  const std::int64_t most = std::int64_t{16} * multiprocessors(device);
-  return {.name = name,
-          .device = device,
-          .grid = dim3(static_cast<unsigned>(std::clamp<std::int64_t>(blocks, 1, std::max<std::int64_t>(most, 1))))};
+  const std::int64_t most = std::max<std::int64_t>(std::int64_t{16} * multiprocessors(device), (blocks + 3) / 4);
+  return {
+      .name = name,
+      .device = device,
+      .grid = dim3(static_cast<unsigned>(std::clamp<std::int64_t>(blocks, 1, std::min(most, std::int64_t{1} << 30))))};
 }
 
 /// One block per item (row, matrix, sequence), with grid-stride where there are more than 2^20: kernels loop

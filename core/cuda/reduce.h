@@ -117,6 +117,7 @@ __device__ void fold_addends(const ReduceCall<Reducer>& call, std::int64_t start
   constexpr int kInputs = Reducer::kInputs;
   using Input = typename Reducer::Input;
   Pack<Input, kPack> pack[kPacksAhead][kInputs];
+  SOLVENT_ROLLED
   for (std::int64_t k = first; k < end; k += kPacksAhead * step) {
     for (int a = 0; a < kPacksAhead; ++a) {
       if (k + a * step >= end) continue;
@@ -148,6 +149,7 @@ __global__ void reduce_rows_kernel(ReduceCall<Reducer> call) {
   const std::int64_t per_block = blockDim.x / each;
   const std::int64_t rank = threadIdx.x % each;
   // Whole warps stay in the loop together: folds need all lanes.
+  SOLVENT_ROLLED
   for (std::int64_t base = blockIdx.x * per_block; base < items; base += gridDim.x * per_block) {
     const std::int64_t item = base + threadIdx.x / each;
     const std::int64_t result = call.chunks == 1 ? item : item / call.chunks;
@@ -184,6 +186,7 @@ __global__ void reduce_columns_kernel(ReduceCall<Reducer> call, int width) {
   const int across = static_cast<int>(threadIdx.x) % width;
   const int down = static_cast<int>(threadIdx.x) / width;
   const std::int64_t groups = (call.results + width * kPack - 1) / (width * kPack);
+  SOLVENT_ROLLED
   for (std::int64_t item = blockIdx.x; item < groups * call.chunks; item += gridDim.x) {
     const std::int64_t chunk = item / groups;
     const std::int64_t result = (item - chunk * groups) * width * kPack + across * kPack;
@@ -241,9 +244,10 @@ inline constexpr bool is_of_partials = false;
 template <class Reducer>
 inline constexpr bool is_of_partials<OfPartials<Reducer>> = true;
 
-/// Blocks that fill any GPU of today: chunks are made until there are that many. A constant, so that the order of sums does
-/// not depend on the device.
-inline constexpr std::int64_t kBlocksWanted = 1024;
+/// Chunks are made until there are that many blocks: several times what fits on any GPU of today at once (an H200 holds 400 to
+/// 1000 of them), so that the last ones, which share it with fewer, are a small part. A constant, so that the order of sums
+/// does not depend on the device.
+inline constexpr std::int64_t kBlocksWanted = 4096;
 
 /// True if packs of n elements start at multiples of n elements for every index of these axes, and along the last axis n
 /// neighbours make a pack if `is_dense`.

@@ -14,17 +14,20 @@
 ///       __device__ Summary neutral() const;
 ///       __device__ Summary merge(const Summary& a, const Summary& b) const;  // of parts of one row
 ///       __device__ Factors prepare(const Summary& s, std::int64_t row, bool is_first) const;
+///       // Parameters per column, read as packs like the inputs: NoParameters, or OneParameter, TwoParameters below.
+///       using Parameters = NoParameters;
+///       Parameters parameters;
 ///       // kKept: x as summarise() left it; else x as in memory.
 ///       template <bool kKept>
-///       __device__ T finish(const Factors& f, const T (&x)[kInputs], std::int64_t row, std::int64_t column) const;
+///       __device__ T finish(const Factors& f, const T (&x)[kInputs], const Parameters::Values& p, std::int64_t column) const;
 ///     };
 ///     cuda::map_rows("softmax", device, f, {x}, y, rows, columns);
 ///
-/// Bound by memory. A row of at most kLongestRow<RowFn> elements is held in registers: 8 or 32 lanes per row up to 1024
+/// Bound by memory. A row of at most kLongestRow elements is held in registers: 8 or 32 lanes per row up to 1024
 /// columns, then a block per row with as few warps as hold it: one read and one write. Longer rows are cut into chunks, a
 /// block for each: one launch summarises them, the next one merges the summaries of its row in each block (in the same
-/// order) and writes: two reads, one write. Deterministic: everything depends on the number of columns only. 16-byte accesses
-/// where the rows start at multiples of 16 bytes.
+/// order) and writes: two reads, one write. Deterministic: everything depends on the number of columns and on whether rows start
+/// at multiples of 16 bytes, where accesses are that wide.
 
 #include <algorithm>
 #include <cstdint>
@@ -54,10 +57,76 @@ struct Team {
 /// Columns of the elements that a thread holds: packs of kPack, a team's width apart.
 template <int kPack>
 struct Columns {
+  static constexpr int kPackOf = kPack;
   std::int64_t first;  // column of element 0
   std::int64_t step;   // columns between packs
   std::int64_t total;  // elements that the team holds
   __device__ std::int64_t of(int element) const { return first + element / kPack * step + element % kPack; }
+};
+
+/// No parameters per column.
+struct NoParameters {
+  struct Values {};
+  template <int kPack>
+  struct Packed {
+    __device__ Values operator[](int) const { return {}; }
+  };
+  template <int kPack>
+  __device__ Packed<kPack> at(std::int64_t) const {
+    return {};
+  }
+  [[nodiscard]] bool allow_packs() const { return true; }
+};
+
+/// A factor and a summand per column, or 1 and 0 if both pointers are null.
+template <class T>
+struct TwoParameters {
+  struct Values {
+    T scale, shift;
+  };
+  template <int kPack>
+  struct Packed {
+    Pack<T, kPack> scale, shift;
+    __device__ Values operator[](int j) const { return {scale.value[j], shift.value[j]}; }
+  };
+  const T* scale;
+  const T* shift;
+  template <int kPack>
+  __device__ Packed<kPack> at(std::int64_t column) const {
+    Packed<kPack> p;
+    if (scale != nullptr) {
+      p.scale = *reinterpret_cast<const Pack<T, kPack>*>(scale + column);
+      p.shift = *reinterpret_cast<const Pack<T, kPack>*>(shift + column);
+    } else {
+      for (int j = 0; j < kPack; ++j) p.scale.value[j] = T(1);
+      for (int j = 0; j < kPack; ++j) p.shift.value[j] = T(0);
+    }
+    return p;
+  }
+  [[nodiscard]] bool allow_packs() const { return is_aligned(scale) && is_aligned(shift); }
+};
+
+/// A factor per column, or 1 if the pointer is null.
+template <class T>
+struct OneParameter {
+  using Values = T;
+  template <int kPack>
+  struct Packed {
+    Pack<T, kPack> scale;
+    __device__ T operator[](int j) const { return scale.value[j]; }
+  };
+  const T* scale;
+  template <int kPack>
+  __device__ Packed<kPack> at(std::int64_t column) const {
+    Packed<kPack> p;
+    if (scale != nullptr) {
+      p.scale = *reinterpret_cast<const Pack<T, kPack>*>(scale + column);
+    } else {
+      for (int j = 0; j < kPack; ++j) p.scale.value[j] = T(1);
+    }
+    return p;
+  }
+  [[nodiscard]] bool allow_packs() const { return is_aligned(scale); }
 };
 
 /// Operands of a call.
@@ -68,7 +137,7 @@ struct RowsCall {
   typename RowFn::Element* y;
   std::int64_t rows;
   std::int64_t columns;
-  std::int64_t chunks;               // of kLongestRow columns
+  std::int64_t chunks;               // of a longer row
   typename RowFn::Summary* partial;  // (rows, chunks)
 };
 
@@ -99,23 +168,29 @@ __device__ void store_held(const RowsCall<RowFn>& call, const typename RowFn::Fa
   for (int p = 0; p < kHeld / kPack; ++p) {
     if (p * kPack >= count) continue;
     const std::int64_t column = columns.first + p * columns.step;
+    const auto parameters = call.f.parameters.template at<kPack>(column);
     Pack<T, kPack> out;
     for (int j = 0; j < kPack; ++j) {
       T element[RowFn::kInputs];
       for (int i = 0; i < RowFn::kInputs; ++i) element[i] = x[i][p * kPack + j];
-      out.value[j] = call.f.template finish<kKept>(factors, element, row, column + j);
+      out.value[j] = call.f.template finish<kKept>(factors, element, parameters[j], column + j);
     }
-    *reinterpret_cast<Pack<T, kPack>*>(call.y + row * call.columns + column) = out;
+    store_pack(reinterpret_cast<Pack<T, kPack>*>(call.y + row * call.columns + column), out);
   }
 }
 
+/// Most threads of a block that holds a row. Single elements take more registers than packs, for their addresses.
+template <int kPack>
+inline constexpr int kMostThreads = kPack == 1 ? 512 : 1024;
+
 /// A team per row, which it holds.
 template <int kLanes, int kHeld, int kPack, class RowFn>
-__global__ void __launch_bounds__(kLanes == 0 ? 1024 : 256) held_rows_kernel(RowsCall<RowFn> call) {
+__global__ void __launch_bounds__(kLanes == 0 ? kMostThreads<kPack> : 256) held_rows_kernel(RowsCall<RowFn> call) {
   const Team<kLanes> team;
   const std::int64_t per_block = blockDim.x / team.size();
   const Columns<kPack> columns{team.rank() * kPack, team.size() * kPack, call.columns};
   // All threads stay in the loop together: folds need whole warps.
+  SOLVENT_ROLLED
   for (std::int64_t base = blockIdx.x * per_block; base < call.rows; base += gridDim.x * per_block) {
     const std::int64_t row = base + threadIdx.x / team.size();
     const bool has_row = row < call.rows;
@@ -133,6 +208,7 @@ template <int kHeld, int kPack, class RowFn>
 __global__ void __launch_bounds__(256) summarise_chunks_kernel(RowsCall<RowFn> call) {
   const Team<0> team;
   const std::int64_t length = static_cast<std::int64_t>(team.size()) * kHeld;
+  SOLVENT_ROLLED
   for (std::int64_t item = blockIdx.x; item < call.rows * call.chunks; item += gridDim.x) {
     const std::int64_t row = item / call.chunks;
     const std::int64_t begin = (item - row * call.chunks) * length;
@@ -161,6 +237,7 @@ __global__ void __launch_bounds__(256) finish_chunks_kernel(RowsCall<RowFn> call
   const Team<0> team;
   const std::int64_t length = static_cast<std::int64_t>(team.size()) * kHeld;
   const std::int64_t per_row = RowFn::kWrites ? call.chunks : 1;
+  SOLVENT_ROLLED
   for (std::int64_t item = blockIdx.x; item < call.rows * per_row; item += gridDim.x) {
     const std::int64_t row = item / per_row;
     typename RowFn::Summary summary = call.f.neutral();
@@ -179,12 +256,13 @@ __global__ void __launch_bounds__(256) finish_chunks_kernel(RowsCall<RowFn> call
   }
 }
 
-/// Elements that a thread of a block holds: 128 bytes of its inputs, so that 1024 threads fit on a multiprocessor.
+/// Elements that a thread of a block holds: 64 bytes of its inputs. A block of 1024 threads leaves 64 registers to each, which
+/// more elements overflow; 1024 threads on a multiprocessor have 64 KiB in flight.
 template <class RowFn>
-inline constexpr int kHeldPerThread = static_cast<int>(128 / sizeof(typename RowFn::Element) / RowFn::kInputs);
+inline constexpr int kHeldPerThread = static_cast<int>(64 / sizeof(typename RowFn::Element) / RowFn::kInputs);
 /// Longest row that one block holds.
-template <class RowFn>
-inline constexpr std::int64_t kLongestRow = std::int64_t{1024} * kHeldPerThread<RowFn>;
+template <class RowFn, int kPack>
+inline constexpr std::int64_t kLongestRow = std::int64_t{kMostThreads<kPack>} * kHeldPerThread<RowFn>;
 /// Threads of a block for one chunk of longer rows; chunks are small enough that few rows make many.
 inline constexpr unsigned kChunkThreads = 256;
 
@@ -199,7 +277,7 @@ void launch_rows_of(const char* name, Device device, RowsCall<RowFn>& call) {
   if (call.columns <= 512) return launch(by_lanes(32), held_rows_kernel<32, 16, kPack, RowFn>, call);
   if (call.columns <= 1024) return launch(by_lanes(32), held_rows_kernel<32, 32, kPack, RowFn>, call);
   const std::int64_t threads = ((call.columns + kHeld - 1) / kHeld + 31) / 32 * 32;
-  if (call.columns <= kLongestRow<RowFn>)
+  if (call.columns <= kLongestRow<RowFn, kPack>)
     return launch(over_blocks(name, call.rows, device, static_cast<unsigned>(threads)),
                   held_rows_kernel<0, kHeld, kPack, RowFn>, call);
   const std::int64_t length = std::int64_t{kChunkThreads} * kHeld;
@@ -226,7 +304,7 @@ void map_rows(const char* name, Device device, const RowFn& f,
   call.y = y;
   call.rows = rows;
   call.columns = columns;
-  bool packed = columns % kPack == 0 && is_aligned(y);
+  bool packed = columns % kPack == 0 && is_aligned(y) && f.parameters.allow_packs();
   for (int i = 0; i < RowFn::kInputs; ++i) packed = packed && is_aligned(x[i]);
   if (packed) {
     launch_rows_of<kPack>(name, device, call);

@@ -5,6 +5,7 @@
 /// reciprocals where the tensor has less than 2^31 elements.
 
 #include <cstdint>
+#include <cstring>
 
 #include "solvent/core/cuda/launch.h"
 #include "solvent/core/engine/iterate.h"
@@ -53,8 +54,13 @@ struct StridedIndex {
   /// True if operand `op` is read in memory order without gaps.
   [[nodiscard]] bool is_dense(int op) const { return rank == 0 || (rank == 1 && stride[op][0] == 1); }
 
-  /// offsets[op] = position of element i of operand op, in elements from its first one.
+  /// offsets[op] = position of element i of operand op, in elements from its first one. No division where one axis is left
+  /// after merging.
   __device__ void locate(std::int64_t i, std::int64_t (&offsets)[kOperands]) const {
+    if (rank <= 1) {
+      for (int op = 0; op < kOperands; ++op) offsets[op] = i * stride[op][0];  // without axes i is 0
+      return;
+    }
     for (int op = 0; op < kOperands; ++op) offsets[op] = 0;
     if (small) {
       auto rest = static_cast<std::uint32_t>(i);
@@ -64,10 +70,10 @@ struct StridedIndex {
         rest = quotient;
         for (int op = 0; op < kOperands; ++op) offsets[op] += static_cast<std::int64_t>(index) * stride[op][axis];
       }
-      if (rank > 0)
-        for (int op = 0; op < kOperands; ++op) offsets[op] += static_cast<std::int64_t>(rest) * stride[op][0];
+      for (int op = 0; op < kOperands; ++op) offsets[op] += static_cast<std::int64_t>(rest) * stride[op][0];
       return;
     }
+    SOLVENT_ROLLED
     for (int axis = rank - 1; axis >= 0; --axis) {
       const std::int64_t index = i % extent[axis];
       i /= extent[axis];
@@ -81,6 +87,25 @@ template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
   T value[N];
 };
+/// Writes `pack` to `to` at once. (An assignment may become a store per element, when nvcc folds it into address arithmetic.)
+template <class T, int N>
+__device__ void store_pack(Pack<T, N>* to, const Pack<T, N>& pack) {
+#if SOLVENT_CUDA_EMULATED
+  *to = pack;
+#else
+  if constexpr (sizeof(pack) == 16) {
+    uint4 words;
+    memcpy(&words, &pack, sizeof(words));
+    __stwb(reinterpret_cast<uint4*>(to), words);
+  } else if constexpr (sizeof(pack) == 8) {
+    uint2 words;
+    memcpy(&words, &pack, sizeof(words));
+    __stwb(reinterpret_cast<uint2*>(to), words);
+  } else {
+    *to = pack;
+  }
+#endif
+}
 /// Elements in 16 bytes.
 template <class T>
 inline constexpr int kPackSize = static_cast<int>(16 / sizeof(T));

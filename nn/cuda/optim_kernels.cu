@@ -188,14 +188,26 @@ void run(const char* name, const detail::DeviceUpdates& updates, const Rule& rul
 
 constexpr std::int64_t kNormChunk = 16384;
 
-template <class T>
+// x starts at a multiple of 16 bytes unless kPack is 1, and n is a multiple of kPack.
+template <class T, int kPack>
 __global__ void squares_kernel(const T* x, std::int64_t n, std::int64_t chunks, double* partial) {
+  constexpr int kAhead = 4;  // packs in flight
   for (std::int64_t c = blockIdx.x; c < chunks; c += gridDim.x) {
     const std::int64_t end = (c + 1) * kNormChunk < n ? (c + 1) * kNormChunk : n;
+    const std::int64_t step = std::int64_t{blockDim.x} * kPack;
     double sum = 0;
-    for (std::int64_t i = c * kNormChunk + threadIdx.x; i < end; i += blockDim.x) {
-      const double v = static_cast<double>(x[i]);
-      sum = std::fma(v, v, sum);
+    SOLVENT_ROLLED
+    for (std::int64_t i = c * kNormChunk + threadIdx.x * kPack; i < end; i += kAhead * step) {
+      Pack<T, kPack> pack[kAhead];
+      for (int a = 0; a < kAhead; ++a)
+        if (i + a * step < end) pack[a] = *reinterpret_cast<const Pack<T, kPack>*>(x + i + a * step);
+      for (int a = 0; a < kAhead; ++a) {
+        if (i + a * step >= end) continue;
+        for (int j = 0; j < kPack; ++j) {
+          const double v = static_cast<double>(pack[a].value[j]);
+          sum = std::fma(v, v, sum);
+        }
+      }
     }
     sum = block_fold(sum, 0.0, Plus{});
     if (threadIdx.x == 0) partial[c] = sum;
@@ -267,7 +279,11 @@ double sum_of_squares(const Tensors& tensors) {
     if (own == 0) continue;
     dispatch_float(t.dtype(), "global_norm", [&](auto tag) {
       using T = typename decltype(tag)::type;
-      launch(over_blocks("global_norm", own, device), squares_kernel<T>, engine::ptr<T>(t), n, own, parts + first);
+      constexpr int kPack = kPackSize<T>;
+      const T* const x = engine::ptr<T>(t);
+      const Launch where = over_blocks("global_norm", own, device);
+      if (is_aligned(x) && n % kPack == 0) return launch(where, squares_kernel<T, kPack>, x, n, own, parts + first);
+      launch(where, squares_kernel<T, 1>, x, n, own, parts + first);
     });
     first += own;
   }

@@ -63,7 +63,8 @@ template <class T>
 __global__ void combine_kernel(Terms<T> terms, T unit, std::int64_t n, T* to, std::int64_t total) {
   for (std::int64_t e = global_thread(); e < total; e += grid_threads()) {
     T sum = terms.factor[0] * terms.x[0][e];
-    for (int t = 1; t < terms.count; ++t) sum = std::fma(terms.factor[t], terms.x[t][e], sum);
+    for (int t = 1; t < kMostTerms; ++t)
+      if (t < terms.count) sum = std::fma(terms.factor[t], terms.x[t][e], sum);
     if (unit != T(0) && e % (n * n) % (n + 1) == 0) sum += unit;
     to[e] = sum;
   }

@@ -51,10 +51,10 @@ struct LayerNormRow {
     T mean;
     T rstd;
   };
+  using Parameters = TwoParameters<T>;
   static constexpr int kInputs = 1;
   static constexpr bool kWrites = true;
-  const T* scale;  // or null, as shift
-  const T* shift;
+  Parameters parameters;
   double eps;
 
   template <class Team, class Columns, int kHeld>
@@ -73,9 +73,9 @@ struct LayerNormRow {
     return {static_cast<T>(s.mean), static_cast<T>(reciprocal_deviation(s, eps))};
   }
   template <bool kKept>
-  __device__ T finish(const Factors& f, const T (&x)[1], std::int64_t, std::int64_t column) const {
+  __device__ T finish(const Factors& f, const T (&x)[1], const typename Parameters::Values& p, std::int64_t) const {
     const T value = (x[0] - f.mean) * f.rstd;
-    return scale == nullptr ? value : value * scale[column] + shift[column];
+    return value * p.scale + p.shift;
   }
 };
 
@@ -109,9 +109,10 @@ struct LayerNormGradRow {
     T mean_h;
     T mean_hx;
   };
+  using Parameters = OneParameter<T>;
   static constexpr int kInputs = 2;
   static constexpr bool kWrites = true;
-  const T* scale;  // or null
+  Parameters parameters;
   double eps;
   std::int64_t rows;
   T* statistics;  // or null
@@ -121,19 +122,22 @@ struct LayerNormGradRow {
     const Moments m = mean_of(team, x[1], count, columns.total);
     const T mean = static_cast<T>(m.mean);
     T squares = 0, sum_h = 0, sum_hd = 0;
-    for (int e = 0; e < kHeld; ++e) {
-      if (e >= count) continue;
-      const T d = x[1][e] - mean;
-      const T h = scaled(x[0][e], columns.of(e));
-      squares += d * d;
-      sum_h += h;
-      sum_hd += h * d;
+    constexpr int kPack = Columns::kPackOf;
+    for (int p = 0; p < kHeld; p += kPack) {
+      if (p >= count) continue;
+      const auto scale = parameters.template at<kPack>(columns.of(p));
+      for (int j = 0; j < kPack; ++j) {
+        const T d = x[1][p + j] - mean;
+        const T h = x[0][p + j] * scale[j];
+        squares += d * d;
+        sum_h += h;
+        sum_hd += h * d;
+      }
     }
     const ThreeSums part{static_cast<double>(squares), static_cast<double>(sum_h), static_cast<double>(sum_hd)};
     const ThreeSums s = team.fold(part, ThreeSums{0.0, 0.0, 0.0}, AddThreeSums{});
     return {{m.count, m.mean, s.squares}, s.h, s.hd};
   }
-  __device__ T scaled(T g, std::int64_t column) const { return scale == nullptr ? g : g * scale[column]; }
   __device__ Summary neutral() const { return {{0.0, 0.0, 0.0}, 0.0, 0.0}; }
   __device__ Summary merge(const Summary& a, const Summary& b) const {
     const Moments m = merged(a.x, b.x);
@@ -149,9 +153,9 @@ struct LayerNormGradRow {
             static_cast<T>(s.hd * rstd / s.x.count)};
   }
   template <bool kKept>
-  __device__ T finish(const Factors& f, const T (&x)[2], std::int64_t, std::int64_t column) const {
+  __device__ T finish(const Factors& f, const T (&x)[2], T scale, std::int64_t) const {
     const T normalised = (x[1] - f.mean) * f.rstd;
-    return f.rstd * (scaled(x[0], column) - f.mean_h - normalised * f.mean_hx);
+    return f.rstd * (x[0] * scale - f.mean_h - normalised * f.mean_hx);
   }
 };
 
@@ -187,12 +191,12 @@ struct ParameterSums {
 
 template <class T>
 void layer_norm(const Rows& r, const T* x, const T* scale, const T* shift, double eps, T* y) {
-  map_rows("layer_norm", r.device, LayerNormRow<T>{scale, shift, eps}, {x}, y, r.rows, r.columns);
+  map_rows("layer_norm", r.device, LayerNormRow<T>{{scale, shift}, eps}, {x}, y, r.rows, r.columns);
 }
 
 template <class T>
 void layer_norm_backward(const Rows& r, const T* g, const T* x, const T* scale, double eps, T* gx, T* statistics) {
-  map_rows("layer_norm_grad", r.device, LayerNormGradRow<T>{scale, eps, r.rows, statistics}, {g, x}, gx, r.rows,
+  map_rows("layer_norm_grad", r.device, LayerNormGradRow<T>{{scale}, eps, r.rows, statistics}, {g, x}, gx, r.rows,
            r.columns);
 }
 

@@ -37,7 +37,8 @@ __global__ void random_kernel(std::uint64_t seed, std::uint64_t stream, Map map,
     if ((g + 1) * kPer <= n) {
       reinterpret_cast<Pack<T, kPer>*>(y)[g] = out;
     } else {
-      for (std::int64_t i = g * kPer; i < n; ++i) y[i] = out.value[i - g * kPer];
+      for (int j = 0; j < kPer; ++j)
+        if (g * kPer + j < n) y[g * kPer + j] = out.value[j];
     }
   }
 }

@@ -1,17 +1,22 @@
 // Cumulative sums and products on a GPU, in an order that depends on sizes only. Bound by memory: one read and one write per
 // element where there are enough lines for the device. Lines are cut into chunks otherwise: chunks are folded, their totals
-// scanned, and the chunks scanned from there, which reads twice. Along the last axis a warp (short rows) or a block (long
-// ones) scans a row; along other axes a thread walks down a column, and its neighbours the columns next to it.
+// scanned, and the chunks scanned from there, which reads twice; but few long rows of sums are cut into tiles that add up
+// the tiles before them as these appear (publish.h), which reads once. Along the last axis a warp (short rows) or a block
+// (long ones) scans a row; along other axes a thread walks down a column, and its neighbours the columns next to it.
 
 #include "solvent/ops/cuda/running.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "solvent/core/cuda/launch.h"
+#include "solvent/core/cuda/strided.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/block_scan.h"
+#include "solvent/ops/cuda/publish.h"
+#include "solvent/ops/cuda/unroll.h"
 
 namespace solvent::cuda {
 namespace {
@@ -162,6 +167,107 @@ __global__ void row_totals_kernel(typename F::State* totals, Lines lines) {
   }
 }
 
+// --- few long rows ----------------------------------------------------------------------------------------------------------
+
+constexpr int kRounds = 4;  // packs of a thread
+template <class T>
+constexpr std::int64_t kTile = std::int64_t{kThreads} * kRounds* kPackSize<T>;
+
+// kPackSize<T> numbers from step s of a tile in the order of the scan; x is the tile's first one in memory.
+template <bool kPacked, class T>
+__device__ Pack<T, kPackSize<T>> read_steps(const T* x, int s, int count, bool reversed) {
+  constexpr int kPack = kPackSize<T>;
+  Pack<T, kPack> steps;
+  if (kPacked && s + kPack <= count) {
+    const auto pack = *reinterpret_cast<const Pack<T, kPack>*>(reversed ? x + (count - kPack - s) : x + s);
+    SOLVENT_UNROLL
+    for (int j = 0; j < kPack; ++j) steps.value[j] = reversed ? pack.value[kPack - 1 - j] : pack.value[j];
+  } else {
+    SOLVENT_UNROLL
+    for (int j = 0; j < kPack; ++j) steps.value[j] = s + j < count ? x[reversed ? count - 1 - s - j : s + j] : T(0);
+  }
+  return steps;
+}
+
+template <bool kPacked, class T>
+__device__ void write_steps(T* y, int s, int count, bool reversed, const Pack<T, kPackSize<T>>& steps) {
+  constexpr int kPack = kPackSize<T>;
+  if (kPacked && s + kPack <= count) {
+    Pack<T, kPack> pack;
+    SOLVENT_UNROLL
+    for (int j = 0; j < kPack; ++j) pack.value[j] = reversed ? steps.value[kPack - 1 - j] : steps.value[j];
+    store_pack(reinterpret_cast<Pack<T, kPack>*>(reversed ? y + (count - kPack - s) : y + s), pack);
+  } else {
+    SOLVENT_UNROLL
+    for (int j = 0; j < kPack; ++j)
+      if (s + j < count) y[reversed ? count - 1 - s - j : s + j] = steps.value[j];
+  }
+}
+
+// A fold behind a state.
+template <class F>
+struct After {
+  __device__ typename F::State operator()(const typename F::State& part, const typename F::State& state) const {
+    return F()(state, part);
+  }
+};
+
+// inner == 1: a block per (tile, row), in this order. Of sums, whose neutral element is 0.
+template <class T, class F, bool kPacked>
+__global__ void __launch_bounds__(kThreads)
+    tiles_kernel(const T* x, T* y, Lines lines, Borders<typename F::State, typename F::State> borders) {
+  using State = typename F::State;
+  constexpr int kPack = kPackSize<T>;
+  __shared__ State of_warp[kThreads / 32];
+  const F fold;
+  const std::int64_t number = take_number(borders.counter);
+  const std::int64_t tile = number / lines.outer;
+  const std::int64_t row = number - tile * lines.outer;
+  const std::int64_t left_over = lines.n - tile * kTile<T>;
+  const int count = static_cast<int>(left_over < kTile<T> ? left_over : kTile<T>);
+  const std::int64_t memory = row * lines.n + (lines.reversed ? lines.n - tile * kTile<T> - count : tile * kTile<T>);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int first = (warp * kRounds * 32 + lane) * kPack;
+  Pack<T, kPack> steps[kRounds];
+  SOLVENT_UNROLL
+  for (int round = 0; round < kRounds; ++round)
+    steps[round] = read_steps<kPacked>(x + memory, first + round * 32 * kPack, count, lines.reversed);
+  State before[kRounds];  // of this warp's steps to the left
+  State of_rounds = F::neutral();
+  SOLVENT_UNROLL
+  for (int round = 0; round < kRounds; ++round) {
+    State own = F::load(steps[round].value[0]);
+    SOLVENT_UNROLL
+    for (int j = 1; j < kPack; ++j) own = fold(own, F::load(steps[round].value[j]));
+    const State scanned = warp_scan(own, fold);
+    State left = shift_up(scanned, 1u);
+    if (lane == 0) left = F::neutral();
+    before[round] = fold(of_rounds, left);
+    of_rounds = fold(of_rounds, from_lane(scanned, 31));
+  }
+  if (lane == 0) of_warp[warp] = of_rounds;
+  __syncthreads();
+  State left = F::neutral(), all = of_warp[0];
+  for (int w = 1; w < static_cast<int>(kThreads) / 32; ++w) {
+    if (w == warp) left = all;
+    all = fold(all, of_warp[w]);
+  }
+  const State start = fold(pass_border(borders, row, tile, F::neutral(), all, F::neutral(), fold, After<F>{}), left);
+  SOLVENT_UNROLL
+  for (int round = 0; round < kRounds; ++round) {
+    State sum = fold(start, before[round]);
+    SOLVENT_UNROLL
+    for (int j = 0; j < kPack; ++j) {
+      sum = fold(sum, F::load(steps[round].value[j]));
+      steps[round].value[j] = F::store(sum);
+    }
+    write_steps<kPacked>(y + memory, first + round * 32 * kPack, count, lines.reversed, steps[round]);
+  }
+}
+
+// --- columns ----------------------------------------------------------------------------------------------------------------
+
 // A thread per (outer, chunk, column); kWrite as above.
 template <class T, class F, bool kWrite>
 __global__ void columns_kernel(const T* x, T* y, typename F::State* totals, Lines lines) {
@@ -219,6 +325,22 @@ void choose_chunks(Lines& lines) {
 }
 
 template <class T, class F>
+void run_tiles(const char* name, const T* x, T* y, const Lines& lines, Device device) {
+  Borders<typename F::State, typename F::State> borders;
+  borders.lines = lines.outer;
+  borders.tiles = (lines.n + kTile<T> - 1) / kTile<T>;
+  const Tensor memory = borders_memory(borders, device);
+  const bool starts_aligned = lines.n % kPackSize<T> == 0 || (lines.outer == 1 && !lines.reversed);
+  Launch where = over_blocks(name, 1, device);
+  where.grid = dim3(static_cast<unsigned>(lines.outer * borders.tiles));
+  if (starts_aligned && is_aligned(x) && is_aligned(y)) {
+    launch(where, tiles_kernel<T, F, true>, x, y, lines, borders);
+  } else {
+    launch(where, tiles_kernel<T, F, false>, x, y, lines, borders);
+  }
+}
+
+template <class T, class F>
 void run_lines(const char* name, const T* x, T* y, Lines lines, Device device) {
   using State = typename F::State;
   if (lines.inner == 1 && lines.n <= kShortRow) {
@@ -227,6 +349,8 @@ void run_lines(const char* name, const T* x, T* y, Lines lines, Device device) {
     return launch(where, short_rows_kernel<T, F>, x, y, lines);
   }
   choose_chunks(lines);
+  if constexpr (!std::is_same_v<F, ProductOf<T>>)
+    if (lines.inner == 1 && lines.chunks > 1) return run_tiles<T, F>(name, x, y, lines, device);
   const std::int64_t items = lines.outer * lines.chunks * lines.inner;
   const std::int64_t words = lines.chunks > 1 ? items * static_cast<std::int64_t>(sizeof(State) / 8) : 0;
   Tensor memory = engine::empty({words}, DType::int64, device);

@@ -37,7 +37,9 @@ template <class T, bool kReplace>
 struct ExpSumRow {
   using Element = T;
   using Summary = ExpSum<T>;
+  using Parameters = NoParameters;
   static constexpr int kInputs = 1;
+  NoParameters parameters;
   T lowest = -std::numeric_limits<T>::infinity();  // device code has no numeric_limits
 
   __device__ static T term(T x, T largest) { return x == largest ? T{1} : std::exp(x - largest); }
@@ -84,7 +86,7 @@ struct SoftmaxRow : ExpSumRow<T, true> {
     return {s.largest, this->unless_infinite(static_cast<T>(1.0 / s.sum), s)};
   }
   template <bool kKept>
-  __device__ T finish(const Factors& f, const T (&x)[1], std::int64_t, std::int64_t) const {
+  __device__ T finish(const Factors& f, const T (&x)[1], NoParameters::Values, std::int64_t) const {
     return (kKept ? x[0] : std::exp(x[0] - f.largest)) * f.factor;
   }
 };
@@ -102,7 +104,7 @@ struct LogSoftmaxRow : ExpSumRow<T, false> {
   }
   // One after the other: the sum of both would lose the digits of a dominant element.
   template <bool kKept>
-  __device__ T finish(const Factors& f, const T (&x)[1], std::int64_t, std::int64_t) const {
+  __device__ T finish(const Factors& f, const T (&x)[1], NoParameters::Values, std::int64_t) const {
     return x[0] - f.largest - f.rest;
   }
 };
@@ -128,7 +130,7 @@ struct LogsumexpRow : ExpSumRow<T, false> {
     return {};
   }
   template <bool kKept>
-  __device__ T finish(const Factors&, const T (&)[1], std::int64_t, std::int64_t) const {
+  __device__ T finish(const Factors&, const T (&)[1], NoParameters::Values, std::int64_t) const {
     return T{0};
   }
 };
@@ -152,7 +154,7 @@ struct CrossEntropyGradRow : ExpSumRow<T, true> {
     return {s.largest, factor, j};
   }
   template <bool kKept>
-  __device__ T finish(const Factors& f, const T (&x)[1], std::int64_t, std::int64_t column) const {
+  __device__ T finish(const Factors& f, const T (&x)[1], NoParameters::Values, std::int64_t column) const {
     const T value = (kKept ? x[0] : std::exp(x[0] - f.largest)) * f.factor;
     return column == f.label ? value - share : value;
   }
@@ -164,8 +166,10 @@ struct SoftmaxGradRow {
   using Element = T;
   using Summary = double;
   using Factors = T;
+  using Parameters = NoParameters;
   static constexpr int kInputs = 2;
   static constexpr bool kWrites = true;
+  NoParameters parameters;
   template <class Team, class Columns, int kHeld>
   __device__ Summary summarise(const Team& team, T (&x)[2][kHeld], int count, const Columns&) const {
     T sum = 0;
@@ -177,7 +181,7 @@ struct SoftmaxGradRow {
   __device__ Summary merge(const Summary& a, const Summary& b) const { return a + b; }
   __device__ Factors prepare(const Summary& s, std::int64_t, bool) const { return static_cast<T>(s); }
   template <bool kKept>
-  __device__ T finish(const Factors& sum, const T (&x)[2], std::int64_t, std::int64_t) const {
+  __device__ T finish(const Factors& sum, const T (&x)[2], NoParameters::Values, std::int64_t) const {
     return x[1] * (x[0] - sum);
   }
 };

@@ -28,11 +28,10 @@ ALLOWED = [
     ("conv_gather.cu: *gather_tiles_kernel<double, 1, true>*", 24, "a few registers, outside of the loop over the channels"),
     ("conv_gather.cu: *gather_tiles_kernel<float, 1, false>*", 16, "a few registers, outside of the loop over the channels"),
     ("gru_adjoint_f64.cu: *adjoint_threads_kernel<double, 4, false>*", 72, "four states in double and their cotangents"),
-    ("exponential.cu: *combine_kernel<*", 72, "to be unrolled"),
-    ("random.cu: *random_kernel<*", 16, "to be unrolled"),
-    ("layer_norm_*: *held_rows_kernel<0,*", 472, "to hold fewer elements"),
-    ("softmax_*: *held_rows_kernel<0,*", 312, "to hold fewer elements"),
-    ("softmax_f64.cu: *finish_chunks_kernel<*", 8, "to hold fewer elements"),
+    ("elementwise.cu: *dense_kernel<*Fmod<double>*", 64, "registers around the call of fmod"),
+    ("elementwise.cu: *dense_kernel<*Logical,*", 64, "the bytes of two packs"),
+    ("layer_norm_f64.cu: *", 8, "a register pair around the call of a division"),
+    ("softmax_f64.cu: *", 8, "a register pair around the call of a division"),
 ]
 
 EM_CUDA = 190

@@ -74,18 +74,42 @@ TEST_CASE("cuda scan: diagonal, from one step to several tiles and chunks", "[cu
   check_both({{Kind::diagonal, 1, 1, 1, 1, 1},
               {Kind::diagonal, 2, 3, 5, 1, 1},
               {Kind::diagonal, 64, 1, 1, 1, 1},
-              {Kind::diagonal, 65, 1, 1, 1, 1},       // one tile
-              {Kind::diagonal, 4096, 1, 1, 1, 1},     // exactly one
-              {Kind::diagonal, 4097, 1, 1, 1, 2},     // two
-              {Kind::diagonal, 10001, 2, 3, 1, 1},    // six chains, tiles whose threads do not fill the block
-              {Kind::diagonal, 700, 1, 16, 1, 3},     // most chains of a tile
-              {Kind::diagonal, 700, 1, 17, 1, 1},     // chunks
-              {Kind::diagonal, 3001, 5, 40, 1, 2},    // with several of them
-              {Kind::diagonal, 70, 64, 128, 1, 1}});  // a thread per chain
+              {Kind::diagonal, 65, 1, 1, 1, 1},     // one tile
+              {Kind::diagonal, 4096, 1, 1, 1, 1},   // exactly one
+              {Kind::diagonal, 12288, 1, 1, 1, 2},  // several, all whole, aligned in both directions
+              {Kind::diagonal, 4097, 1, 1, 1, 2},   // two
+              {Kind::diagonal, 10001, 2, 3, 1, 1},  // six chains, tiles whose threads do not fill the block
+              {Kind::diagonal, 700, 1, 16, 1, 3},   // most chains of a tile
+              {Kind::diagonal, 700, 1, 17, 1, 1},   // chunks
+              {Kind::diagonal, 3001, 5, 40, 1, 2},  // with several of them
+              {Kind::diagonal, 30, 64, 128, 1, 1},  // a thread per chain
+              {Kind::diagonal, 64, 64, 128, 1, 1},  // a tile of every 32 chains
+              {Kind::diagonal, 150, 63, 65, 1, 1},  // several, the last one with few chains
+              {Kind::diagonal, 65, 8, 257, 1, 2}});
 }
 
-TEST_CASE("cuda scan: a lone chain whose tiles need a scan by tiles", "[cuda]") {
-  check_both({{Kind::diagonal, 4096 * 66 + 5, 1, 1, 1, 1}});
+TEST_CASE("cuda scan: a lone chain with more tiles than a group has", "[cuda]") {
+  if (has_cuda_test_device()) check({Kind::diagonal, 2048 * 257 + 5, 1, 1, 1, 1}, float64);  // 258 tiles, groups of 256
+}
+
+// Steps side by side in memory, as state space models have them: no copy, and the plain recurrence bit by bit.
+TEST_CASE("cuda scan: many diagonal chains whose steps lie side by side", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  const Sizes s{Kind::diagonal, 131, 16, 257, 1, 1};
+  for (const DType dtype : {float32, float64}) {
+    const Operands x = operands(s, dtype);
+    const Tensor a = to(x.a, kGpu), b = to(x.b, kGpu), h0 = to(x.h0, kGpu);
+    const auto turned = [](const Tensor& t) { return permute(contiguous(permute(t, {1, 2, 0})), {2, 0, 1}); };
+    REQUIRE(turned(a).strides()[0] == 1);
+    const Tensor h = affine_scan(a, b, h0), l = affine_scan_reversed(a, b);
+    CHECK(same_bits(affine_scan(turned(a), turned(b), h0), h));
+    CHECK(same_bits(affine_scan(a, turned(b), h0), h));
+    CHECK(same_bits(affine_scan(turned(a), b, h0), h));
+    CHECK(same_bits(affine_scan_reversed(turned(a), turned(b)), l));
+    CHECK(same_bits(affine_scan_reversed(turned(a), b), l));
+    const Tensor same_a = broadcast_to(slice(a, 0, 0, 1), a.shape());  // one factor for all steps
+    CHECK(same_bits(affine_scan(same_a, turned(b), h0), affine_scan(contiguous(same_a), b, h0)));
+  }
 }
 
 TEST_CASE("cuda scan: blocks and small matrices", "[cuda]") {
@@ -138,7 +162,7 @@ TEST_CASE("cuda scan: NaN reaches every later state and no earlier one", "[cuda]
 TEST_CASE("cuda scan: a dying right-hand side is overwritten", "[cuda]") {
   if (!has_cuda_test_device()) return;
   for (const Sizes& s : {Sizes{Kind::diagonal, 5000, 1, 1, 1, 1}, Sizes{Kind::diagonal, 900, 1, 20, 1, 1},
-                         Sizes{Kind::dense, 200, 1, 6, 0, 1}}) {
+                         Sizes{Kind::diagonal, 70, 64, 64, 1, 1}, Sizes{Kind::dense, 200, 1, 6, 0, 1}}) {
     const Operands x = operands(s, float64);
     const Tensor a = to(x.a, kGpu), h0 = to(x.h0, kGpu);
     CHECK(error(affine_scan(a, to(x.b, kGpu), h0), affine_scan(x.a, x.b, x.h0)) < 1e-13);
