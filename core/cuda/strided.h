@@ -94,13 +94,13 @@ __device__ void store_pack(Pack<T, N>* to, const Pack<T, N>& pack) {
   *to = pack;
 #else
   if constexpr (sizeof(pack) == 16) {
-    uint4 words;
-    memcpy(&words, &pack, sizeof(words));
-    __stwb(reinterpret_cast<uint4*>(to), words);
+    uint4 w;
+    memcpy(&w, &pack, sizeof(w));
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(to), "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w) : "memory");
   } else if constexpr (sizeof(pack) == 8) {
-    uint2 words;
-    memcpy(&words, &pack, sizeof(words));
-    __stwb(reinterpret_cast<uint2*>(to), words);
+    uint2 w;
+    memcpy(&w, &pack, sizeof(w));
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(w.x), "r"(w.y) : "memory");
   } else {
     *to = pack;
   }
