@@ -9,6 +9,8 @@ option(SOLVENT_ZLIB "Use zlib where it is found, to read compressed .npz and zip
 option(SOLVENT_CUDA "Build the CUDA kernels" OFF)
 cmake_dependent_option(SOLVENT_CUDA_EMULATED "Compile the CUDA kernels for the emulator on the CPU: for tests without a GPU"
                        OFF SOLVENT_CUDA OFF)
+cmake_dependent_option(SOLVENT_EMULATOR_CHECKS "Let the emulator find races and reads of unwritten memory in kernels"
+                       OFF SOLVENT_CUDA_EMULATED OFF)
 option(SOLVENT_NATIVE "Compile for this machine only (-march=native); vector kernels dispatch at run time anyway" OFF)
 option(SOLVENT_STATIC_SIMD "Compile vector kernels for the baseline instruction set only (faster builds)" OFF)
 option(SOLVENT_WERROR "Treat warnings in Solvent's own code as errors" OFF)

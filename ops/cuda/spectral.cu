@@ -205,6 +205,9 @@ __global__ void identity_kernel(T* a, std::int64_t n, std::int64_t count) {
   for (std::int64_t m = blockIdx.x; m < count; m += gridDim.x) set_identity(a + m * n * n, n, n);
 }
 
+// From -1 to 0, by any number of threads at once.
+__device__ void say_turned(std::int64_t* turned) { atomicMax(reinterpret_cast<long long*>(turned), 0LL); }
+
 // One round of all matrices, a warp per pair.
 template <class T>
 __global__ void rows_round_kernel(RowsCall<T> call, std::int64_t round) {
@@ -219,7 +222,7 @@ __global__ void rows_round_kernel(RowsCall<T> call, std::int64_t round) {
     T* const r = call.r + m * n * n;
     T* const j = call.j + m * n * n;
     if (p.b < n && turn_pair(call, r + p.a * n, r + p.b * n, j + p.a * n, j + p.b * n) && threadIdx.x % 32 == 0)
-      call.turned[m] = 0;  // any warp, the same value
+      say_turned(call.turned + m);
   }
 }
 
@@ -505,7 +508,8 @@ struct EighRound {
     const std::int64_t tables = players / 2;
     for (std::int64_t t = threadIdx.x; t < tables; t += blockDim.x) {
       bool one = false;
-      rotations[t] = symmetric_rotation(a, ld, pair_at(t, round, players), n, limit, &one);
+      const Rotation<T> r = symmetric_rotation(a, ld, pair_at(t, round, players), n, limit, &one);
+      rotations[t] = r;
       if (one) atomicOr(turned, 1);
     }
     __syncthreads();
@@ -562,7 +566,7 @@ __global__ void eigh_angles_kernel(EighCall<T> call, std::int64_t round) {
     bool one = false;
     call.rotations[e] =
         symmetric_rotation(call.a + m * n * n, n, pair_at(e - m * tables, round, players), n, call.limit[m], &one);
-    if (one) call.turned[m] = 0;  // any thread, the same value
+    if (one) say_turned(call.turned + m);
   }
 }
 

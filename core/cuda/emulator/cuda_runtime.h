@@ -4,8 +4,10 @@
 /// With SOLVENT_CUDA_EMULATED the `.cu` files are compiled as C++ against this header. A launch runs its blocks one after
 /// the other; the threads of a block are fibers of the calling thread that change at barriers and warp functions. So
 /// indices, barriers, exchanges between lanes and the order of sums are the kernels' own, and a sanitizer sees their
-/// memory accesses. What it cannot show: speed, the memory model (threads never run at the same time), the device's
-/// mathematical functions (these are the host's). library_types.h is about NVIDIA's libraries.
+/// memory accesses. With SOLVENT_EMULATOR_REVERSED=1 blocks, and threads between barriers, run in the opposite order; with
+/// SOLVENT_EMULATOR_CHECKS races and reads of unwritten memory are found (access_checks.h). What it cannot show: speed,
+/// accesses that the device's memory delays (threads never run at the same time), the device's mathematical functions (these
+/// are the host's). library_types.h is about NVIDIA's libraries.
 ///
 /// Names are those of CUDA's runtime; see NVIDIA's manual for them. Streams are in order and synchronous. A stream that is
 /// recorded keeps its work, with the arguments of kernels as they are then, for the launches of its graph; waiting for it is
@@ -64,6 +66,18 @@ void block_barrier();
 void exchange(unsigned mask, const void* value, std::size_t bytes, int source, void* result);
 /// As `source`: `value` is an int, and `result` gets a bit for each lane of the mask whose int is not 0.
 inline constexpr int kEveryLane = -1;
+/// As `source`: nothing is exchanged.
+inline constexpr int kBarrier = -2;
+
+/// Waits for the lanes of this warp named in `mask`.
+void warp_barrier(unsigned mask);
+
+/// What an atomic function tells the checks of accesses (access_checks.h) that it does.
+#if SOLVENT_EMULATOR_CHECKS
+void touch_atomically(const void* p, std::size_t bytes);
+#else
+inline void touch_atomically(const void*, std::size_t) {}
+#endif
 
 /// This thread's lane.
 int lane();
@@ -78,11 +92,7 @@ void submit(CUstream_st* stream, std::function<void()> work);
 inline void __syncthreads() { solvent::cuda::emulator::block_barrier(); }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  int value = 0;
-  int result = 0;
-  solvent::cuda::emulator::exchange(mask, &value, sizeof(value), solvent::cuda::emulator::lane(), &result);
-}
+inline void __syncwarp(unsigned mask = 0xffffffffu) { solvent::cuda::emulator::warp_barrier(mask); }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
@@ -140,39 +150,50 @@ T __ldg(const T* p) {
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
-// One thread runs at a time, so plain updates are atomic.
+// One thread runs at a time, so plain updates are atomic. Their accesses are not those of the checks.
+#if SOLVENT_EMULATOR_CHECKS
+#define SOLVENT_EMULATOR_ATOMIC __attribute__((noinline, no_sanitize("thread")))
+#else
+#define SOLVENT_EMULATOR_ATOMIC
+#endif
 template <class T>
-T atomicAdd(T* p, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicAdd(T* p, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   *p = static_cast<T>(old + v);
   return old;
 }
 template <class T>
-T atomicMax(T* p, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicMax(T* p, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   *p = std::max(old, v);
   return old;
 }
 template <class T>
-T atomicMin(T* p, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicMin(T* p, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   *p = std::min(old, v);
   return old;
 }
 template <class T>
-T atomicExch(T* p, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicExch(T* p, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   *p = v;
   return old;
 }
 template <class T>
-T atomicOr(T* p, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicOr(T* p, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   *p = static_cast<T>(old | v);
   return old;
 }
 template <class T>
-T atomicCAS(T* p, T expected, T v) {
+SOLVENT_EMULATOR_ATOMIC T atomicCAS(T* p, T expected, T v) {
+  solvent::cuda::emulator::touch_atomically(p, sizeof(T));
   const T old = *p;
   if (old == expected) *p = v;
   return old;

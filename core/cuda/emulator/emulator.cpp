@@ -19,6 +19,8 @@
 
 #include <cuda_runtime.h>  // the emulator's, beside this file
 
+#include "solvent/core/cuda/emulator/access_checks.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define SOLVENT_EMULATOR_ASAN 1
 #include <sanitizer/common_interface_defs.h>
@@ -105,7 +107,8 @@ struct Fiber {
   Context context;
   void* stack = nullptr;
   State state = State::ended;
-  uint3 index;
+  unsigned number = 0;  // in its block, and
+  uint3 index;          // as threadIdx
   unsigned exchange_mask = 0;
   unsigned char published[16] = {};
   int source = 0;
@@ -150,6 +153,7 @@ Scheduler& scheduler() {
 void switch_to_fiber(Scheduler& s, Fiber& f) {
   s.current = &f;
   threadIdx = f.index;
+  access::run_thread(f.number, f.stack, kStackBytes);
 #if SOLVENT_EMULATOR_ASAN
   void* fake = nullptr;
   __sanitizer_start_switch_fiber(&fake, f.stack, kStackBytes);
@@ -203,6 +207,7 @@ bool open_block_barrier(Scheduler& s) {
   }
   for (unsigned i = 0; i < s.count; ++i)
     if (s.fibers[i]->state == State::at_block_barrier) s.fibers[i]->state = State::running;
+  access::passed_block_barrier();
   return any;
 }
 
@@ -217,17 +222,29 @@ unsigned voters(const Scheduler& s, unsigned first, unsigned mask) {
   return bits;
 }
 
-// Completes the exchange of one mask in one warp if all its lanes have published.
+// Completes the exchange or the barrier of one mask in one warp if all its lanes are there.
 bool open_exchange(Scheduler& s, unsigned first, unsigned mask) {
+  unsigned lanes = 0;
+  unsigned barriers = 0;
   for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
     if (!(mask >> lane & 1u)) continue;
     const Fiber& f = *s.fibers[first + lane];
     if (f.state == State::ended) fail("a warp function names a lane that has ended");
     if (f.state != State::at_exchange || f.exchange_mask != mask) return false;
+    barriers += f.source == kBarrier;
+    ++lanes;
   }
+  if (barriers == lanes)
+    access::passed_warp_barrier(first, mask);
+  else if (barriers != 0)
+    fail("some lanes of a mask wait at __syncwarp, others at another warp function");
   for (unsigned lane = 0; lane < kLanes && first + lane < s.count; ++lane) {
     if (!(mask >> lane & 1u)) continue;
     Fiber& f = *s.fibers[first + lane];
+    if (f.source == kBarrier) {
+      f.state = State::running;
+      continue;
+    }
     if (f.source == kEveryLane) {
       const unsigned bits = voters(s, first, mask);
       std::memcpy(f.result, &bits, sizeof(bits));
@@ -252,15 +269,20 @@ bool open_exchanges(Scheduler& s) {
   return any;
 }
 
+// The place of number k in an extent, x first.
+uint3 index_in(dim3 extent, std::uint64_t k) {
+  if (k < extent.x) return {static_cast<unsigned>(k), 0, 0};
+  return {static_cast<unsigned>(k % extent.x), static_cast<unsigned>(k / extent.x % extent.y),
+          static_cast<unsigned>(k / extent.x / extent.y)};
+}
+
 void run_block(Scheduler& s, dim3 block) {
   unsigned alive = s.count;
-  unsigned i = 0;
-  for (unsigned z = 0; z < block.z; ++z)
-    for (unsigned y = 0; y < block.y; ++y)
-      for (unsigned x = 0; x < block.x; ++x, ++i) {
-        s.fibers[i]->index = {x, y, z};
-        s.fibers[i]->state = State::running;
-      }
+  for (unsigned i = 0; i < s.count; ++i) {
+    s.fibers[i]->number = i;
+    s.fibers[i]->index = index_in(block, i);
+    s.fibers[i]->state = State::running;
+  }
   while (alive > 0) {
     for (unsigned k = 0; k < s.count; ++k) {
       Fiber& f = *s.fibers[s.reversed ? s.count - 1 - k : k];
@@ -288,19 +310,23 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, bool has_barriers, con
   s.count = count;
   if (has_barriers)
     while (s.fibers.size() < count) make_fiber(s);
-  for (unsigned z = 0; z < grid.z; ++z)
-    for (unsigned y = 0; y < grid.y; ++y)
-      for (unsigned x = 0; x < grid.x; ++x) {
-        blockIdx = {x, y, z};
-        s.shared.assign(shared_bytes, 0xff);
-        if (has_barriers) {
-          run_block(s, block);
-          continue;
-        }
-        for (threadIdx.z = 0; threadIdx.z < block.z; ++threadIdx.z)
-          for (threadIdx.y = 0; threadIdx.y < block.y; ++threadIdx.y)
-            for (threadIdx.x = 0; threadIdx.x < block.x; ++threadIdx.x) thread();
-      }
+  const access::Launch launch;
+  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  for (std::uint64_t k = 0; k < blocks; ++k) {
+    blockIdx = index_in(grid, s.reversed ? blocks - 1 - k : k);
+    s.shared.assign(shared_bytes, 0xff);
+    access::begin_block(s.shared.data(), shared_bytes);
+    if (has_barriers) {
+      run_block(s, block);
+      continue;
+    }
+    for (unsigned i = 0; i < count; ++i) {
+      const unsigned number = s.reversed ? count - 1 - i : i;
+      threadIdx = index_in(block, number);
+      access::run_thread(number);
+      thread();
+    }
+  }
 }
 
 void* dynamic_shared() { return scheduler().shared.data(); }
@@ -325,6 +351,11 @@ void exchange(unsigned mask, const void* value, std::size_t bytes, int source, v
   f.exchange_mask = mask;
   f.state = State::at_exchange;
   switch_to_main(s, f);
+}
+
+void warp_barrier(unsigned mask) {
+  const int nothing = 0;
+  exchange(mask, &nothing, 0, kBarrier, nullptr);
 }
 
 int lane() { return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kLanes); }
@@ -501,6 +532,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   std::memset(block + 512, 0xff, bytes);  // fresh memory holds NaN
   used_bytes += bytes;
   *p = block + 512;
+  solvent::cuda::emulator::access::allocated(*p, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
@@ -510,6 +542,7 @@ cudaError_t cudaFree(void* p) {
   std::size_t bytes = 0;
   std::memcpy(&bytes, block, sizeof(bytes));
   used_bytes -= bytes;
+  solvent::cuda::emulator::access::freed(p, bytes);
   std::free(block);
   return cudaSuccess;
 }
@@ -534,6 +567,7 @@ cudaError_t cudaFreeHost(void* p) {
 }
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
   if (bytes > 0) std::memmove(to, from, bytes);
+  solvent::cuda::emulator::access::written(to, bytes);
   return cudaSuccess;
 }
 // As the driver does, memory of the host that is not pinned is read before the call returns, and written before it returns.
@@ -559,6 +593,7 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, std::size_
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t stream) {
   solvent::cuda::emulator::submit(stream, [=] {
     if (bytes > 0) std::memset(p, value, bytes);
+    solvent::cuda::emulator::access::written(p, bytes);
   });
   return cudaSuccess;
 }
