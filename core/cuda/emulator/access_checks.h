@@ -15,8 +15,9 @@
 /// A read is of unwritten memory if no thread of this block wrote it before (shared memory), or if nothing has written it
 /// since cudaMalloc (global memory: use SOLVENT_CUDA_CACHE=0, for which every tensor is an allocation of its own).
 ///
-/// Not seen: what stand-ins for libraries read, and races between their work and kernels; accesses in functions that a file
-/// compiled without these checks provides, which only happens to inline functions that are not inlined.
+/// Not seen: what stand-ins for libraries and copies to the host read; accesses in inline functions that are not inlined, where
+/// the linker takes them from a file without these checks; and, with GCC, the store of a structure that a function returns
+/// (`shared[i] = f(x)`), which is then reported as unwritten where it is read: give the result a name, then store it.
 ///
 /// Of the concurrent readers of a place those of one warp are kept, and that there were others: enough to find a race with
 /// a write always, though it may be reported with another reader. A read in a launch is compared to the last write only.
