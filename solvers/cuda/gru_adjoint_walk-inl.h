@@ -19,11 +19,11 @@
 // for n = 1 and 300,000 steps.
 //
 // The order of all sums depends on sizes only: the same bits in every run. Registers per thread by ptxas for sm_90, without
-// spills but for 96 bytes of the maps of 4 units in double (maps / replay):
+// spills but for 72 bytes of the maps of 4 units in double (maps / replay):
 //
 //     n              1        2        3        4        8       16       32
-//     float    54/ 64   90/ 88  124/104  155/144  132/ 96  139/ 94  185/154
-//     double   88/116  164/154  194/174  255/254  168/125  234/158  212/ 68
+//     float    53/ 63   95/ 92  123/108  161/138  114/105  143/122  198/157
+//     double   88/116  164/154  194/174  255/254  168/125  234/158  212/ 70
 
 #include <cmath>
 #include <cstddef>

@@ -100,7 +100,10 @@ struct Map {
 
 /// Maps that are loaded before the first of them is used.
 template <int K>
-inline constexpr int kAhead = K == 1 ? 8 : K == 2 ? 4 : K == 3 ? 2 : 1;
+inline constexpr int kAhead = K == 1   ? 8
+                              : K == 2 ? 4
+                              : K == 3 ? 2
+                                       : 1;
 
 template <class T, int K>
 __global__ void __launch_bounds__(kMostThreads<T>, 1) chunk_maps_kernel(MapScan<T> call) {

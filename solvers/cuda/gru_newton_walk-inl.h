@@ -19,8 +19,8 @@
 // there are few chunks the latency of `length` steps bounds all. Registers per thread by ptxas for sm_90, without spills:
 //
 //     n         1    2    3    4    8   16   32
-//     float    95   79   96  129  128  159  208
-//     double  140  148  166  244  216  246  250
+//     float    95   80   96  130  158  167  210
+//     double  140  148  166  244  216  246  248
 
 #include <algorithm>
 #include <cmath>

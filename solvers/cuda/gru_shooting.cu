@@ -41,16 +41,18 @@ Plan make_plan(std::int64_t steps, std::int64_t batch, const GruShootingOptions&
 
 // One border: |end of the chunk before - start|, largest ratio to the tolerance, and 1 if the chunk has to be rolled out
 // again. NaN wins over every number; one that both sides share came from the cell, and another rollout would not change it.
+// `broken` is 1 in the last chunk if the last state is not finite: NaN never leaves a state again, so it tells whether one
+// appeared anywhere. The host reads all of it at once, for each wait costs as much as some 60 steps.
 struct Border {
-  double residual, ratio, wrong;
+  double residual, ratio, wrong, broken;
 };
 
 template <class T>
-__global__ void borders_kernel(const T* hs, T* starts, std::int64_t batch, std::int64_t hidden, Plan plan, double atol,
-                               double rtol, Border* borders, bool* active) {
+__global__ void borders_kernel(const T* hs, T* starts, std::int64_t steps, std::int64_t batch, std::int64_t hidden,
+                               Plan plan, double atol, double rtol, Border* borders, bool* active) {
   for (std::int64_t e = global_thread(); e < plan.count * batch; e += grid_threads()) {
     const std::int64_t chunk = e / batch;
-    Border border{0, 0, 0};
+    Border border{0, 0, 0, 0};
     if (chunk > 0) {
       const T* const end = hs + ((chunk * plan.length - 1) * batch + e % batch) * hidden;
       T* const start = starts + e * hidden;
@@ -68,6 +70,11 @@ __global__ void borders_kernel(const T* hs, T* starts, std::int64_t batch, std::
         border.wrong = 1;
         for (std::int64_t i = 0; i < hidden; ++i) start[i] = end[i];
       }
+    }
+    if (chunk + 1 == plan.count) {
+      const T* const last = hs + ((steps - 1) * batch + e % batch) * hidden;
+      for (std::int64_t i = 0; i < hidden; ++i)
+        if (!(std::fabs(last[i]) <= std::numeric_limits<T>::max())) border.broken = 1;
     }
     borders[e] = border;
     active[e] = border.wrong != 0;
@@ -89,16 +96,11 @@ bool check_borders(const std::vector<Border>& borders, std::size_t batch, GruSol
   return wrong;
 }
 
-// A NaN never leaves the state again, so the last row tells whether one appeared anywhere.
-template <class T>
-void report_non_finite(const T* hs, std::int64_t steps, std::size_t batch, std::size_t hidden, Device device,
-                       GruSolveReport& report) {
-  std::vector<T> last(batch * hidden);
-  copy_to_host(last.data(), hs + static_cast<std::size_t>(steps - 1) * last.size(), last.size() * sizeof(T), device);
-  for (std::size_t i = 0; i < last.size(); ++i) {
-    if (std::isfinite(last[i])) continue;
-    report.residual[i / hidden] = std::numeric_limits<double>::quiet_NaN();
-    report.ratio[i / hidden] = std::numeric_limits<double>::quiet_NaN();
+void report_broken(const std::vector<Border>& borders, std::size_t batch, GruSolveReport& report) {
+  for (std::size_t b = 0; b < batch; ++b) {
+    if (borders[borders.size() - batch + b].broken == 0) continue;
+    report.residual[b] = std::numeric_limits<double>::quiet_NaN();
+    report.ratio[b] = std::numeric_limits<double>::quiet_NaN();
   }
 }
 
@@ -120,7 +122,7 @@ GruSolveReport run(const Tensor& h0, const Tensor& xs, const Tensors& theta, Ten
   const Tensor first = engine::contiguous(h0);
   Tensor starts = engine::empty(Shape{plan.count, batch, hidden}, h0.dtype(), device);
   Tensor active = engine::empty(Shape{plan.count, batch}, DType::boolean, device);
-  Tensor borders = engine::empty(Shape{plan.count, batch, 3}, DType::float64, device);
+  Tensor borders = engine::empty(Shape{plan.count, batch, 4}, DType::float64, device);
   T* const start = engine::mutable_ptr<T>(starts);
   bool* const wanted = engine::mutable_ptr<bool>(active);
   auto* const border = reinterpret_cast<Border*>(engine::mutable_ptr<double>(borders));
@@ -155,12 +157,12 @@ GruSolveReport run(const Tensor& h0, const Tensor& xs, const Tensors& theta, Ten
     gru_states(call, device);
     call.active = wanted;
     ++report.passes;
-    launch(over_elements("gru_shooting", plan.count * batch, device), borders_kernel<T>, call.hs, start, batch, hidden,
-           plan, options.atol, options.rtol, border, wanted);
+    launch(over_elements("gru_shooting", plan.count * batch, device), borders_kernel<T>, call.hs, start, steps, batch,
+           hidden, plan, options.atol, options.rtol, border, wanted);
     copy_to_host(found.data(), border, found.size() * sizeof(Border), device);
     wrong = check_borders(found, static_cast<std::size_t>(batch), report);
   }
-  report_non_finite(call.hs, steps, static_cast<std::size_t>(batch), static_cast<std::size_t>(hidden), device, report);
+  report_broken(found, static_cast<std::size_t>(batch), report);
   return report;
 }
 
