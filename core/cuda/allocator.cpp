@@ -140,8 +140,17 @@ void give_back(Pool& pool, void* p) {
   pool.blocks.erase(block);
 }
 
-// Gives cached blocks that are no parts of chunks back to the device. The caller has made the device's CUDA device current.
+bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  (void)cudaStreamIsCapturing(stream, &status);
+  return status != cudaStreamCaptureStatusNone;
+}
+
+// Gives cached blocks that are no parts of chunks back to the device, but not while a graph is recorded, by whatever thread: to
+// wait for the device would end the recording. The caller has made the device's CUDA device current.
 void release_cached(Pool& pool) {
+  for (const std::unique_ptr<StreamMemory>& memory : pool.streams)
+    if (memory->is_kept && is_captured(memory->stream)) return;
   (void)cudaDeviceSynchronize();
   for (const std::unique_ptr<StreamMemory>& memory : pool.streams) {
     if (memory->is_kept) continue;
@@ -242,10 +251,12 @@ namespace {
 
 // The block's stream goes on when `last`, where the block may have been used last, has done what it has been given.
 void order_after(Pool& pool, Block& block, cudaStream_t last) noexcept {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  (void)cudaStreamIsCapturing(last, &status);
-  if (status != cudaStreamCaptureStatusNone) {  // replays will use the block, and no other stream can wait for them
+  if (is_captured(last)) {  // replays will use the block, and no other stream can wait for them
     block.owner = &memory_of(pool, last);
+    return;
+  }
+  if (is_captured(block.owner->stream)) {  // by another thread: a recording must not wait for what it does not hold
+    (void)cudaStreamSynchronize(last);
     return;
   }
   cudaEvent_t done = nullptr;

@@ -199,14 +199,19 @@ struct ConvDescriptors {
   }
 };
 
-// The first of the results, which cuDNN sorts by time, that ran, is deterministic and needs little memory.
+// The first of the results, which cuDNN sorts by time, that ran, is deterministic, needs little memory and has no TF32 unless
+// that is compared; if all are said to have it, the first with the arithmetic that was asked for.
 template <class Perf>
-Perf fastest(const std::vector<Perf>& results, int count) {
-  for (int i = 0; i < count; ++i) {
-    const Perf& p = results[static_cast<std::size_t>(i)];
-    if (p.status == CUDNN_STATUS_SUCCESS && p.determinism == CUDNN_DETERMINISTIC && p.memory <= (std::size_t{4} << 30))
+Perf fastest(const std::vector<Perf>& results, int count, bool tf32) {
+  for (const bool as_timed : {true, false})
+    for (int i = 0; i < count; ++i) {
+      Perf p = results[static_cast<std::size_t>(i)];
+      if (p.status != CUDNN_STATUS_SUCCESS || p.determinism != CUDNN_DETERMINISTIC || p.memory > (std::size_t{4} << 30))
+        continue;
+      if (as_timed && !tf32 && p.mathType != CUDNN_FMA_MATH) continue;
+      if (!as_timed) p.mathType = tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
       return p;
-  }
+    }
   throw std::runtime_error("cuDNN: no deterministic algorithm");
 }
 
@@ -227,7 +232,7 @@ PeerResult cudnn_peer(const ConvCase& c, ConvPass pass, bool tf32, const Tensor&
     std::vector<cudnnConvolutionFwdAlgoPerf_t> found(kAlgorithms);
     check_cudnn(cudnnFindConvolutionForwardAlgorithm(cudnn(), d->map, d->filter, d->conv, d->out, kAlgorithms, &count,
                                                      found.data()));
-    const auto best = fastest(found, count);
+    const auto best = fastest(found, count, tf32);
     check_cudnn(cudnnSetConvolutionMathType(d->conv, best.mathType));
     run = [=, space = scratch(best.memory)] {
       check_cudnn(cudnnConvolutionForward(cudnn(), &kOne, d->map, memory(x), d->filter, memory(y), d->conv, best.algo,
@@ -237,7 +242,7 @@ PeerResult cudnn_peer(const ConvCase& c, ConvPass pass, bool tf32, const Tensor&
     std::vector<cudnnConvolutionBwdDataAlgoPerf_t> found(kAlgorithms);
     check_cudnn(cudnnFindConvolutionBackwardDataAlgorithm(cudnn(), d->filter, d->out, d->conv, d->map, kAlgorithms,
                                                           &count, found.data()));
-    const auto best = fastest(found, count);
+    const auto best = fastest(found, count, tf32);
     check_cudnn(cudnnSetConvolutionMathType(d->conv, best.mathType));
     run = [=, space = scratch(best.memory)] {
       check_cudnn(cudnnConvolutionBackwardData(cudnn(), &kOne, d->filter, memory(y), d->out, memory(x), d->conv,
@@ -248,7 +253,7 @@ PeerResult cudnn_peer(const ConvCase& c, ConvPass pass, bool tf32, const Tensor&
     std::vector<cudnnConvolutionBwdFilterAlgoPerf_t> found(kAlgorithms);
     check_cudnn(cudnnFindConvolutionBackwardFilterAlgorithm(cudnn(), d->map, d->out, d->conv, d->filter, kAlgorithms,
                                                             &count, found.data()));
-    const auto best = fastest(found, count);
+    const auto best = fastest(found, count, tf32);
     check_cudnn(cudnnSetConvolutionMathType(d->conv, best.mathType));
     run = [=, space = scratch(best.memory)] {
       check_cudnn(cudnnConvolutionBackwardFilter(cudnn(), &kOne, d->map, memory(x), d->out, memory(y), d->conv,

@@ -1,6 +1,7 @@
 // Recorded graphs: what they may hold, checks of values that replays make, and the memory that they keep.
 
 #include <string>
+#include <vector>
 
 #include "solvent/autodiff/transforms.h"
 #include "solvent/core/allocator.h"
@@ -61,6 +62,32 @@ TEST_CASE("cuda: a graph keeps its memory when caches are emptied", "[cuda][stre
   CHECK(same_bits(recorded({y})[0], f({y})[0]));
   CHECK(same_bits(recorded({x})[0], f({x})[0]));
   CHECK(same_bits(kept, full({n}, 2.0, float64)));
+}
+
+// To give memory back waits for the device, which no recording survives.
+TEST_CASE("cuda: caches are not emptied while a graph is recorded", "[cuda][streams]") {
+  if (!has_cuda_test_device() || !has_cuda_memory_cache()) return;
+  empty_cache(kGpu);
+  Tensor large = full({1 << 20}, 1.0, {float64, kGpu});
+  large.reset();
+  synchronize(kGpu);
+  const std::size_t before = memory_stats(kGpu).cached;
+  CHECK(before >= std::size_t{8} << 20);
+  int calls = 0;
+  std::size_t recorded_with = 0;
+  Graph recorded = graph(
+      [&](const Tensors& in) {
+        if (++calls == 2) {  // the first call is the warm-up
+          empty_cache(kGpu);
+          recorded_with = memory_stats(kGpu).cached;
+        }
+        return Tensors{square(in[0])};
+      },
+      {full({4}, 3.0, {float64, kGpu})});
+  CHECK(recorded_with >= std::size_t{8} << 20);
+  CHECK(recorded({full({4}, 5.0, {float64, kGpu})})[0].to_vector<double>() == std::vector<double>(4, 25.0));
+  empty_cache(kGpu);
+  CHECK(memory_stats(kGpu).cached < before);
 }
 
 TEST_CASE("cuda: a replayed graph reports indices out of range", "[cuda][streams]") {

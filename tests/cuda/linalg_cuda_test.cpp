@@ -95,6 +95,42 @@ TEST_CASE("cuda: products of batches that are permuted views", "[cuda]") {
   }
 }
 
+// A (2, 3, rows, cols) view of its own memory: transposed, of every second row or column, reversed, with matrices, rows or
+// columns repeated.
+Tensor odd_view(std::uint64_t seed, std::int64_t rows, std::int64_t cols, Device device) {
+  const std::uint64_t kind = seed % 8;
+  const bool turned = seed / 8 % 2 == 1;
+  if (turned) std::swap(rows, cols);
+  const auto source = [&](const Shape& shape) { return to(random(100 + seed, shape, float64), device); };
+  const Shape shape{2, 3, rows, cols};
+  Tensor view;
+  switch (kind) {
+    case 0: view = source(shape); break;
+    case 1: view = slice(source({2, 3, 2 * rows, cols}), 2, 0, 2 * rows, 2); break;
+    case 2: view = slice(source({2, 3, rows, 2 * cols}), 3, 1, 2 * cols, 2); break;
+    case 3: view = flip(source(shape), 2); break;
+    case 4: view = broadcast_to(source({1, 3, rows, cols}), shape); break;
+    case 5: view = broadcast_to(source({2, 3, 1, cols}), shape); break;
+    case 6: view = broadcast_to(source({2, 1, rows, 1}), shape); break;
+    default: view = slice(slice(source({2, 3, rows + 2, cols + 3}), 3, 1, cols + 1), 2, 2, rows + 2);
+  }
+  return turned ? mT(view) : view;
+}
+
+TEST_CASE("cuda: products of views of every kind", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  for (const std::int64_t m : {1, 34})
+    for (const std::int64_t n : {1, 35})
+      for (const std::int64_t k : {1, 40})
+        for (std::uint64_t a = 0; a < 16; ++a)
+          for (std::uint64_t b = 0; b < 16; ++b) {
+            INFO(m << " " << n << " " << k << " views " << a << " " << b);
+            const Tensor got = matmul(odd_view(a, m, k, kGpu), odd_view(b, k, n, kGpu));
+            const Tensor expected = matmul(odd_view(a, m, k, cpu_device), odd_view(b, k, n, cpu_device));
+            REQUIRE(error(got, expected) < 1e-13);
+          }
+}
+
 TEST_CASE("cuda: empty products", "[cuda]") {
   if (!has_cuda_test_device()) return;
   const TensorOptions options{float32, kGpu};

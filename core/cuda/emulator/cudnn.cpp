@@ -64,7 +64,8 @@ cudaDataType type_of(cudnnDataType_t type) {
 
 // --- what the library accepts -----------------------------------------------------------------------------------------------
 
-std::int64_t extent(std::int64_t in, std::int64_t pad, std::int64_t kernel, std::int64_t dilation, std::int64_t stride) {
+std::int64_t extent(std::int64_t in, std::int64_t pad, std::int64_t kernel, std::int64_t dilation,
+                    std::int64_t stride) {
   const std::int64_t room = in + 2 * pad - dilation * (kernel - 1) - 1;
   return room < 0 ? 0 : room / stride + 1;
 }
@@ -222,12 +223,9 @@ struct Operands {
 void run(const Call& c, const Operands& p, double alpha, double beta, bool is_odd) {
   const auto zeros = [](std::int64_t count) { return std::vector<double>(static_cast<std::size_t>(count), 0.0); };
   const cudnnMathType_t math = c.conv.math;
-  std::vector<double> x =
-      c.pass == Pass::data ? zeros(count_of(c.x)) : read(p.x, count_of(c.x), c.x.type, math);
-  std::vector<double> w =
-      c.pass == Pass::filter ? zeros(count_of(c.w)) : read(p.w, count_of(c.w), c.w.type, math);
-  std::vector<double> y =
-      c.pass == Pass::forward ? zeros(count_of(c.y)) : read(p.y, count_of(c.y), c.y.type, math);
+  std::vector<double> x = c.pass == Pass::data ? zeros(count_of(c.x)) : read(p.x, count_of(c.x), c.x.type, math);
+  std::vector<double> w = c.pass == Pass::filter ? zeros(count_of(c.w)) : read(p.w, count_of(c.w), c.w.type, math);
+  std::vector<double> y = c.pass == Pass::forward ? zeros(count_of(c.y)) : read(p.y, count_of(c.y), c.y.type, math);
   convolve(c, x.data(), w.data(), y.data());
   const std::vector<double>& sums = c.pass == Pass::forward ? y : c.pass == Pass::data ? x : w;
   const cudaDataType type = type_of(c.x.type);
@@ -328,8 +326,7 @@ cudnnStatus_t make(Struct** descriptor) {
 }
 
 bool is_size(int a, int b, int c, int d) {
-  return std::min({a, b, c, d}) >= 1 &&
-         std::int64_t{a} * b <= std::numeric_limits<int>::max() / (std::int64_t{c} * d);
+  return std::min({a, b, c, d}) >= 1 && std::int64_t{a} * b <= std::numeric_limits<int>::max() / (std::int64_t{c} * d);
 }
 
 }  // namespace
@@ -422,9 +419,9 @@ cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, const
                                                      cudnnConvolutionFwdAlgoPerf_t* perfResults) {
   Call c;
   if (!describe(Pass::forward, srcDesc, filterDesc, destDesc, convDesc, c)) return no_descriptor();
-  constexpr cudnnConvolutionFwdAlgo_t kOrder[] = {
-      CUDNN_CONVOLUTION_FWD_ALGO_FFT, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD,
-      CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM};
+  constexpr cudnnConvolutionFwdAlgo_t kOrder[] = {CUDNN_CONVOLUTION_FWD_ALGO_FFT, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD,
+                                                  CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                                                  CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM};
   return estimate_all(handle, c, kOrder, requestedAlgoCount, returnedAlgoCount, perfResults);
 }
 cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t handle, const cudnnTensorDescriptor_t xDesc,
@@ -448,13 +445,10 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha, c
   return give(handle, c, kind_of(algo), {x, w, y, y}, alpha, beta, workSpace, workSpaceSizeInBytes);
 }
 
-cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle,
-                                                          const cudnnFilterDescriptor_t filterDesc,
-                                                          const cudnnTensorDescriptor_t diffDesc,
-                                                          const cudnnConvolutionDescriptor_t convDesc,
-                                                          const cudnnTensorDescriptor_t gradDesc,
-                                                          const int requestedAlgoCount, int* returnedAlgoCount,
-                                                          cudnnConvolutionBwdDataAlgoPerf_t* perfResults) {
+cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(
+    cudnnHandle_t handle, const cudnnFilterDescriptor_t filterDesc, const cudnnTensorDescriptor_t diffDesc,
+    const cudnnConvolutionDescriptor_t convDesc, const cudnnTensorDescriptor_t gradDesc, const int requestedAlgoCount,
+    int* returnedAlgoCount, cudnnConvolutionBwdDataAlgoPerf_t* perfResults) {
   Call c;
   if (!describe(Pass::data, gradDesc, filterDesc, diffDesc, convDesc, c)) return no_descriptor();
   constexpr cudnnConvolutionBwdDataAlgo_t kOrder[] = {
@@ -473,9 +467,8 @@ cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(cudnnHandle_t handle,
   if (!describe(Pass::data, dxDesc, wDesc, dyDesc, convDesc, c)) return no_descriptor();
   return check_workspace(c, kind_of(algo), sizeInBytes);
 }
-cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alpha,
-                                           const cudnnFilterDescriptor_t wDesc, const void* w,
-                                           const cudnnTensorDescriptor_t dyDesc, const void* dy,
+cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alpha, const cudnnFilterDescriptor_t wDesc,
+                                           const void* w, const cudnnTensorDescriptor_t dyDesc, const void* dy,
                                            const cudnnConvolutionDescriptor_t convDesc,
                                            cudnnConvolutionBwdDataAlgo_t algo, void* workSpace,
                                            std::size_t workSpaceSizeInBytes, const void* beta,
@@ -486,8 +479,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alp
   return give(handle, c, kind_of(algo), {dx, w, dy, dx}, alpha, beta, workSpace, workSpaceSizeInBytes);
 }
 
-cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle,
-                                                            const cudnnTensorDescriptor_t srcDesc,
+cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle, const cudnnTensorDescriptor_t srcDesc,
                                                             const cudnnTensorDescriptor_t diffDesc,
                                                             const cudnnConvolutionDescriptor_t convDesc,
                                                             const cudnnFilterDescriptor_t gradDesc,
