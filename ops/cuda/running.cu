@@ -15,6 +15,7 @@
 #include "solvent/core/cuda/strided.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/block_scan.h"
+#include "solvent/ops/cuda/line_tile.h"
 #include "solvent/ops/cuda/publish.h"
 #include "solvent/ops/cuda/unroll.h"
 
@@ -169,41 +170,6 @@ __global__ void row_totals_kernel(typename F::State* totals, Lines lines) {
 
 // --- few long rows ----------------------------------------------------------------------------------------------------------
 
-constexpr int kRounds = 4;  // packs of a thread
-template <class T>
-constexpr std::int64_t kTile = std::int64_t{kThreads} * kRounds* kPackSize<T>;
-
-// kPackSize<T> numbers from step s of a tile in the order of the scan; x is the tile's first one in memory.
-template <bool kPacked, class T>
-__device__ Pack<T, kPackSize<T>> read_steps(const T* x, int s, int count, bool reversed) {
-  constexpr int kPack = kPackSize<T>;
-  Pack<T, kPack> steps;
-  if (kPacked && s + kPack <= count) {
-    const auto pack = *reinterpret_cast<const Pack<T, kPack>*>(reversed ? x + (count - kPack - s) : x + s);
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack; ++j) steps.value[j] = reversed ? pack.value[kPack - 1 - j] : pack.value[j];
-  } else {
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack; ++j) steps.value[j] = s + j < count ? x[reversed ? count - 1 - s - j : s + j] : T(0);
-  }
-  return steps;
-}
-
-template <bool kPacked, class T>
-__device__ void write_steps(T* y, int s, int count, bool reversed, const Pack<T, kPackSize<T>>& steps) {
-  constexpr int kPack = kPackSize<T>;
-  if (kPacked && s + kPack <= count) {
-    Pack<T, kPack> pack;
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack; ++j) pack.value[j] = reversed ? steps.value[kPack - 1 - j] : steps.value[j];
-    store_pack(reinterpret_cast<Pack<T, kPack>*>(reversed ? y + (count - kPack - s) : y + s), pack);
-  } else {
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack; ++j)
-      if (s + j < count) y[reversed ? count - 1 - s - j : s + j] = steps.value[j];
-  }
-}
-
 // A fold behind a state.
 template <class F>
 struct After {
@@ -223,20 +189,18 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t number = take_number(borders.counter);
   const std::int64_t tile = number / lines.outer;
   const std::int64_t row = number - tile * lines.outer;
-  const std::int64_t left_over = lines.n - tile * kTile<T>;
-  const int count = static_cast<int>(left_over < kTile<T> ? left_over : kTile<T>);
+  const std::int64_t rest = lines.n - tile * kTile<T>;
+  const int count = rest < kTile<T> ? static_cast<int>(rest) : kTile<T>;
   const std::int64_t memory = row * lines.n + (lines.reversed ? lines.n - tile * kTile<T> - count : tile * kTile<T>);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int first = (warp * kRounds * 32 + lane) * kPack;
-  Pack<T, kPack> steps[kRounds];
-  SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round)
-    steps[round] = read_steps<kPacked>(x + memory, first + round * 32 * kPack, count, lines.reversed);
-  State before[kRounds];  // of this warp's steps to the left
+  TilePart<T> steps;
+  read_tile<kPacked>(x + memory, count, lines.reversed, T(0), steps);
+  State before[kTileRounds];  // of this warp's steps to the left
   State of_rounds = F::neutral();
   SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kTileRounds; ++round) {
+    turn(lines.reversed, steps[round]);
     State own = F::load(steps[round].value[0]);
     SOLVENT_UNROLL
     for (int j = 1; j < kPack; ++j) own = fold(own, F::load(steps[round].value[j]));
@@ -255,14 +219,14 @@ __global__ void __launch_bounds__(kThreads)
   }
   const State start = fold(pass_border(borders, row, tile, F::neutral(), all, F::neutral(), fold, After<F>{}), left);
   SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kTileRounds; ++round) {
     State sum = fold(start, before[round]);
     SOLVENT_UNROLL
     for (int j = 0; j < kPack; ++j) {
       sum = fold(sum, F::load(steps[round].value[j]));
       steps[round].value[j] = F::store(sum);
     }
-    write_steps<kPacked>(y + memory, first + round * 32 * kPack, count, lines.reversed, steps[round]);
+    write_tile<kPacked>(y + memory, count, lines.reversed, round, steps[round]);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "solvent/core/cuda/strided.h"
 #include "solvent/core/engine/view.h"
 #include "solvent/ops/cuda/block_scan.h"
+#include "solvent/ops/cuda/line_tile.h"
 #include "solvent/ops/cuda/publish.h"
 #include "solvent/ops/cuda/unroll.h"
 
@@ -40,6 +41,7 @@ __device__ T first_state(const DiagonalCall<T>& call, std::int64_t r, std::int64
 constexpr int kChains = 32;  // of a block
 constexpr int kSteps = 64;   // of a tile
 constexpr int kRow = kSteps + 1;
+constexpr int kAtOnce = 8;  // steps that a lane reads from shared memory before it takes them
 constexpr int kEach = kChains * kSteps / static_cast<int>(kThreads);  // elements of a thread
 
 // The elements of a tile that a thread moves between shared memory and an operand: lanes lie along the axis whose numbers are
@@ -123,19 +125,26 @@ __global__ void __launch_bounds__(kThreads, 3) walk_kernel(DiagonalCall<T> call)
         const T* const row_a = shared_a + threadIdx.x * kRow;
         T* const row_b = shared_b + threadIdx.x * kRow;
         SOLVENT_ROLLED
-        for (int begin = 0; begin < kSteps; begin += 16) {
+        for (int begin = 0; begin < kSteps; begin += kAtOnce) {
+          T factor[kAtOnce], state[kAtOnce];  // all reads first: each would wait for the write before it
           SOLVENT_UNROLL
-          for (int s = begin; s < begin + 16; ++s) {
-            h = std::fma(row_a[s], h, row_b[s]);
-            row_b[s] = h;
-          }
+          for (int j = 0; j < kAtOnce; ++j) factor[j] = row_a[begin + j];
+          SOLVENT_UNROLL
+          for (int j = 0; j < kAtOnce; ++j) state[j] = row_b[begin + j];
+          SOLVENT_UNROLL
+          for (int j = 0; j < kAtOnce; ++j) state[j] = h = std::fma(factor[j], h, state[j]);
+          SOLVENT_UNROLL
+          for (int j = 0; j < kAtOnce; ++j) row_b[begin + j] = state[j];
         }
       }
       __syncthreads();
       const int steps = at_most(left, kSteps);
+      T state[kEach];
+      SOLVENT_UNROLL
+      for (int u = 0; u < kEach; ++u) state[u] = shared_b[of_h.row_of(u)];
       SOLVENT_UNROLL
       for (int u = 0; u < kEach; ++u)
-        if (of_h.has(u, chains, steps)) to[of_h.offset(u)] = shared_b[of_h.row_of(u)];
+        if (of_h.has(u, chains, steps)) to[of_h.offset(u)] = state[u];
       to += of_h.per_tile;
       __syncthreads();  // the tile is written again
     }
@@ -175,45 +184,24 @@ __device__ Map<T> from_lane(Map<T> map, int lane) {
   return {__shfl_sync(kAllLanes, map.p, lane), __shfl_sync(kAllLanes, map.q, lane)};
 }
 
-constexpr int kRounds = 4;
-template <class T>
-constexpr int kPack = kPackSize<T>;
-template <class T>
-constexpr std::int64_t kTile = std::int64_t{kThreads} * kRounds* kPack<T>;
-
 template <class T>
 struct ChainCall {
   DiagonalCall<T> scan;
   Borders<Map<T>, T> borders;
 };
 
-// kPack steps in scan order from step s of a tile, whose memory begins with `x` (its last step if `reversed`) and has `count`
-// steps; behind them comes `rest`.
-template <bool kPacked, class T>
-__device__ void read_steps(const T* x, int s, int count, bool reversed, T rest, T (&value)[kPack<T>]) {
-  if (kPacked && s + kPack<T> <= count) {
-    const T* const from = reversed ? x + (count - kPack<T> - s) : x + s;
-    const auto pack = *reinterpret_cast<const Pack<T, kPack<T>>*>(from);
+// Factors of a shifted scan, which runs down in memory: step s of the tile has the one behind its own. In the order of memory,
+// as read_tile leaves them.
+template <class T>
+__device__ void read_shifted(const T* a, int count, bool is_first, TilePart<T>& part) {
+  constexpr int kPack = kPackSize<T>;
+  SOLVENT_UNROLL
+  for (int round = 0; round < kTileRounds; ++round) {
     SOLVENT_UNROLL
-    for (int j = 0; j < kPack<T>; ++j) value[j] = reversed ? pack.value[kPack<T> - 1 - j] : pack.value[j];
-  } else {
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack<T>; ++j) value[j] = s + j < count ? x[reversed ? count - 1 - s - j : s + j] : rest;
-  }
-}
-
-template <bool kPacked, class T>
-__device__ void write_steps(T* x, int s, int count, bool reversed, const T (&value)[kPack<T>]) {
-  if (kPacked && s + kPack<T> <= count) {
-    T* const to = reversed ? x + (count - kPack<T> - s) : x + s;
-    Pack<T, kPack<T>> pack;
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack<T>; ++j) pack.value[j] = reversed ? value[kPack<T> - 1 - j] : value[j];
-    store_pack(reinterpret_cast<Pack<T, kPack<T>>*>(to), pack);
-  } else {
-    SOLVENT_UNROLL
-    for (int j = 0; j < kPack<T>; ++j)
-      if (s + j < count) x[reversed ? count - 1 - s - j : s + j] = value[j];
+    for (int m = 0; m < kPack; ++m) {
+      const int s = in_tile<T>(round) + kPack - 1 - m;
+      part[round].value[m] = s < count && !(is_first && s == 0) ? a[count - s] : s < count ? T(0) : T(1);
+    }
   }
 }
 
@@ -231,33 +219,25 @@ __global__ void __launch_bounds__(kThreads, (kBlocks<T, kPacked>)) chain_kernel(
   const std::int64_t r = kSeveral ? item % call.scan.lead : item;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int first = (warp * kRounds * 32 + lane) * kPack<T>;
   const bool reversed = call.scan.reversed;
-  const int count = at_most(call.scan.steps - tile * kTile<T>, static_cast<int>(kTile<T>));
+  const int count = at_most(call.scan.steps - tile * kTile<T>, kTile<T>);
   const std::int64_t memory = reversed ? call.scan.steps - tile * kTile<T> - count : tile * kTile<T>;
-  const bool shifted = call.scan.shift_a;  // then a[steps] is asked for at step 0, where the factor is 0
-  T a[kRounds][kPack<T>];
-  T b[kRounds][kPack<T>];
-  SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    const int s = first + round * 32 * kPack<T>;
-    read_steps<kPacked>(call.scan.b + r * call.scan.steps + memory, s, count, reversed, T(0), b[round]);
-    if (shifted) {
-      const T* const from = call.scan.a + memory + count;  // of step 0 of the tile
-      SOLVENT_UNROLL
-      for (int j = 0; j < kPack<T>; ++j)
-        a[round][j] = s + j >= count ? T(1) : tile == 0 && s + j == 0 ? T(0) : from[-(s + j)];
-    } else {
-      read_steps<kPacked>(call.scan.a + memory, s, count, reversed, T(1), a[round]);
-    }
+  TilePart<T> a, b;
+  read_tile<kPacked>(call.scan.b + r * call.scan.steps + memory, count, reversed, T(0), b);
+  if (call.scan.shift_a) {
+    read_shifted(call.scan.a + memory, count, tile == 0, a);
+  } else {
+    read_tile<kPacked>(call.scan.a + memory, count, reversed, T(1), a);
   }
-  Map<T> before[kRounds];  // of the steps of this warp to the left
+  Map<T> before[kTileRounds];  // of the steps of this warp to the left
   Map<T> of_rounds{T(1), T(0)};
   SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
-    Map<T> own{a[round][0], b[round][0]};
+  for (int round = 0; round < kTileRounds; ++round) {
+    turn(reversed, a[round]);
+    turn(reversed, b[round]);
+    Map<T> own{a[round].value[0], b[round].value[0]};
     SOLVENT_UNROLL
-    for (int j = 1; j < kPack<T>; ++j) own = Compose{}(own, Map<T>{a[round][j], b[round][j]});
+    for (int j = 1; j < kPackSize<T>; ++j) own = Compose{}(own, Map<T>{a[round].value[j], b[round].value[j]});
     const Map<T> scanned = warp_scan(own, Compose{});
     Map<T> left = shift_up(scanned, 1u);
     if (lane == 0) left = {T(1), T(0)};
@@ -277,12 +257,11 @@ __global__ void __launch_bounds__(kThreads, (kBlocks<T, kPacked>)) chain_kernel(
   }
   start = left(start);
   SOLVENT_UNROLL
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kTileRounds; ++round) {
     T h = before[round](start);
     SOLVENT_UNROLL
-    for (int j = 0; j < kPack<T>; ++j) b[round][j] = h = std::fma(a[round][j], h, b[round][j]);
-    write_steps<kPacked>(call.scan.h + r * call.scan.steps + memory, first + round * 32 * kPack<T>, count, reversed,
-                         b[round]);
+    for (int j = 0; j < kPackSize<T>; ++j) b[round].value[j] = h = std::fma(a[round].value[j], h, b[round].value[j]);
+    write_tile<kPacked>(call.scan.h + r * call.scan.steps + memory, count, reversed, round, b[round]);
   }
 }
 
@@ -310,7 +289,7 @@ void chain_scan(const DiagonalCall<T>& scan, Device device) {
   ChainCall<T> call{.scan = scan, .borders = {}};
   call.borders.lines = scan.lead;
   call.borders.tiles = (scan.steps + kTile<T> - 1) / kTile<T>;
-  const bool starts_aligned = scan.steps % kPack<T> == 0 || (scan.lead == 1 && !scan.reversed);
+  const bool starts_aligned = scan.steps % kPackSize<T> == 0 || (scan.lead == 1 && !scan.reversed);
   const bool packed = starts_aligned && is_aligned(scan.b) && is_aligned(scan.h) && is_aligned(scan.a);
   if (call.borders.tiles == 1) return launch_chain<T, false>(call, packed, device);
   const Tensor memory = borders_memory(call.borders, device);
