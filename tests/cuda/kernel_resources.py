@@ -28,6 +28,7 @@ ALLOWED = [
     ("conv_gather.cu: *gather_tiles_kernel<double, 1, true>*", 24, "a few registers, outside of the loop over the channels"),
     ("conv_gather.cu: *gather_tiles_kernel<float, 1, false>*", 16, "a few registers, outside of the loop over the channels"),
     ("gru_adjoint_f64.cu: *adjoint_threads_kernel<double, 4, false>*", 72, "four states in double and their cotangents"),
+    ("scan_diagonal.cu: *walk_kernel<double>*", 8, "a register pair, outside of the walk"),
     ("gru_newton_f64.cu: *walk_lanes_kernel<double, 32, 32>*", 16, "two register pairs: a row of the weights fills the others"),
     ("elementwise.cu: *dense_kernel<*Fmod<double>*", 64, "registers around the call of fmod"),
     ("elementwise.cu: *dense_kernel<*Logical,*", 64, "the bytes of two packs"),
