@@ -120,7 +120,8 @@ class SOLVENT_API Graph {
  public:
   using Function = std::function<Tensors(const Tensors&)>;  ///< of tensors on one GPU
 
-  /// Runs the recorded work on the current stream for other inputs. The results are new tensors.
+  /// Runs the recorded work on the current stream for other inputs. The results are new tensors. Replays on different streams
+  /// wait for each other. Not within a function that is being recorded (DeviceError).
   /// @throws ShapeError, DtypeError, DeviceError if an input differs from the example's shape, dtype or device; ValueError
   /// for what a check of an earlier replay found.
   [[nodiscard]] Tensors operator()(const Tensors& inputs);

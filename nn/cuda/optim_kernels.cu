@@ -18,21 +18,30 @@ namespace {
 
 using namespace solvent::cuda;
 
-constexpr int kMaxParameters = 64;  // the table must fit into the 4 KiB of a kernel's arguments
 constexpr std::int64_t kChunk = 4096;
 
 // --- tables -------------------------------------------------------------------------------------------------------------
 
+// How many parameters fit into the 4 KiB of a kernel's arguments.
+template <int kStates>
+inline constexpr int kMaxParameters = kStates <= 1   ? 64
+                                      : kStates == 2 ? 52
+                                                     : 44;
+
 template <class T, int kStates>
 struct Table {
-  T* parameter[kMaxParameters];
-  const T* grad[kMaxParameters];
-  T* state[kStates == 0 ? 1 : kStates][kMaxParameters];
-  std::int64_t count[kMaxParameters];
-  std::int32_t first_chunk[kMaxParameters + 1];  // counted within the launch
-  bool packed[kMaxParameters];                   // all pointers are multiples of 16 bytes
+  static constexpr int kMost = kMaxParameters<kStates>;
+  static constexpr int kPlaces = kStates == 0 ? 1 : kStates;
+  T* parameter[kMost];
+  const T* old_parameter[kMost];
+  const T* grad[kMost];
+  T* state[kPlaces][kMost];
+  const T* old_state[kPlaces][kMost];
+  std::int64_t count[kMost];
+  std::int32_t first_chunk[kMost + 1];  // counted within the launch
+  bool packed[kMost];                   // all pointers are multiples of 16 bytes
 };
-static_assert(sizeof(Table<double, 3>) <= 3900);
+static_assert(sizeof(Table<double, 1>) <= 3900 && sizeof(Table<double, 2>) <= 3900 && sizeof(Table<double, 3>) <= 3900);
 
 // The parameter that chunk `c` belongs to.
 __device__ inline int find_parameter(const std::int32_t* first_chunk, std::int32_t c) {
@@ -118,10 +127,10 @@ template <class T, class Rule>
 __device__ void update_pack(const Rule& rule, const Table<T, Rule::kStates>& table, int k, std::int64_t at) {
   using P = Pack<T, kPackSize<T>>;
   constexpr int kStates = Rule::kStates;
-  P p = *reinterpret_cast<const P*>(table.parameter[k] + at);
+  P p = *reinterpret_cast<const P*>(table.old_parameter[k] + at);
   const P g = *reinterpret_cast<const P*>(table.grad[k] + at);
   P s[kStates == 0 ? 1 : kStates];
-  for (int j = 0; j < kStates; ++j) s[j] = *reinterpret_cast<const P*>(table.state[j][k] + at);
+  for (int j = 0; j < kStates; ++j) s[j] = *reinterpret_cast<const P*>(table.old_state[j][k] + at);
   for (int i = 0; i < kPackSize<T>; ++i) {
     T of_element[kStates == 0 ? 1 : kStates];
     for (int j = 0; j < kStates; ++j) of_element[j] = s[j].value[i];
@@ -147,11 +156,30 @@ __global__ void update_kernel(Rule rule, Table<T, Rule::kStates> table, std::int
     }
     for (std::int64_t i = rest + threadIdx.x; i < end; i += blockDim.x) {
       T s[kStates == 0 ? 1 : kStates];
-      for (int j = 0; j < kStates; ++j) s[j] = table.state[j][k][i];
-      rule(table.parameter[k][i], table.grad[k][i], s);
+      for (int j = 0; j < kStates; ++j) s[j] = table.old_state[j][k][i];
+      T p = table.old_parameter[k][i];
+      rule(p, table.grad[k][i], s);
+      table.parameter[k][i] = p;
       for (int j = 0; j < kStates; ++j) table.state[j][k][i] = s[j];
     }
   }
+}
+
+template <class T, int kStates>
+void enter(Table<T, kStates>& table, int k, const detail::DeviceUpdate& item) {
+  const auto old = [](const void* elsewhere, const void* here) { return elsewhere != nullptr ? elsewhere : here; };
+  const void* const parameter = old(item.old_parameter, item.parameter);
+  table.parameter[k] = static_cast<T*>(item.parameter);
+  table.old_parameter[k] = static_cast<const T*>(parameter);
+  table.grad[k] = static_cast<const T*>(item.grad);
+  table.packed[k] = is_aligned(item.parameter) && is_aligned(parameter) && is_aligned(item.grad);
+  for (int j = 0; j < kStates; ++j) {
+    const void* const state = old(item.old_state[j], item.state[j]);
+    table.state[j][k] = static_cast<T*>(item.state[j]);
+    table.old_state[j][k] = static_cast<const T*>(state);
+    table.packed[k] = table.packed[k] && is_aligned(item.state[j]) && is_aligned(state);
+  }
+  table.count[k] = item.count;
 }
 
 template <class T, class Rule>
@@ -163,18 +191,11 @@ void run(const char* name, const detail::DeviceUpdates& updates, const Rule& rul
     Table<T, kStates> table{};
     int k = 0;
     std::int64_t chunks = 0;
-    for (; next < updates.items.size() && k < kMaxParameters; ++next, ++k) {
+    for (; next < updates.items.size() && k < table.kMost; ++next, ++k) {
       const detail::DeviceUpdate& item = updates.items[next];
       const std::int64_t own = (item.count + kChunk - 1) / kChunk;
       if (k > 0 && chunks + own > kMostChunks) break;
-      table.parameter[k] = static_cast<T*>(item.parameter);
-      table.grad[k] = static_cast<const T*>(item.grad);
-      table.packed[k] = is_aligned(item.parameter) && is_aligned(item.grad);
-      for (int j = 0; j < kStates; ++j) {
-        table.state[j][k] = static_cast<T*>(item.state[j]);
-        table.packed[k] = table.packed[k] && is_aligned(item.state[j]);
-      }
-      table.count[k] = item.count;
+      enter(table, k, item);
       chunks += own;
       table.first_chunk[k + 1] = static_cast<std::int32_t>(chunks);
     }

@@ -7,7 +7,7 @@
 
 namespace solvent::nn::cuda {
 
-/// One launch for at most 64 parameters, so that many small parameters cost little on the host.
+/// One launch for 44 to 64 parameters, by the number of their states, so that many small parameters cost little on the host.
 /// @{
 void sgd_update(const detail::DeviceUpdates& updates, const cpu::SgdScalars& scalars);
 void adam_update(const detail::DeviceUpdates& updates, const cpu::AdamScalars& scalars);

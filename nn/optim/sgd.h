@@ -35,4 +35,23 @@ class SOLVENT_API Sgd final : public Optimizer {
   SgdOptions options_;
 };
 
+/// What sgd_step returns.
+struct SgdStep {
+  Tensors parameters;  ///< after the step
+  Tensors velocities;  ///< the same; none without momentum
+};
+
+/// One step of Sgd as a function of tensors: what is recorded with graph(), where an optimizer, which changes itself, has no
+/// place. On a GPU one launch updates up to 64 parameters. Parameters and velocities that nobody else holds are updated in place.
+///
+/// `velocities` are as many as `parameters`, zeros before the first step (so that the first gradient is dampened, too), or
+/// none without momentum.
+///
+///     const nn::SgdStep next = nn::sgd_step(parameters, velocities, grads, {.learning_rate = 0.1, .momentum = 0.9});
+///
+/// @throws ShapeError, DtypeError, DeviceError if a gradient or a velocity does not fit its parameter; AutodiffError for
+/// tensors that are being differentiated; ValueError for options that Sgd refuses
+[[nodiscard]] SOLVENT_API SgdStep sgd_step(Tensors parameters, Tensors velocities, const Tensors& grads,
+                                           const SgdOptions& options);
+
 }  // namespace solvent::nn

@@ -44,6 +44,31 @@ __global__ void check_copy_kernel(const Int* index, StridedIndex<1> where, std::
   }
 }
 
+struct Smaller {
+  __device__ Int operator()(Int a, Int b) const { return a < b ? a : b; }
+};
+
+// The same for few indices, by one block, which writes the report itself. `safe` may be null.
+__global__ void check_few_kernel(const Int* index, StridedIndex<1> where, Int n, std::uint64_t bound, Int* safe,
+                                 Int number, Int* report) {
+  Int first = n;
+  for (Int i = threadIdx.x; i < n; i += blockDim.x) {
+    std::int64_t offset[1];
+    where.locate(i, offset);
+    const Int value = index[offset[0]];
+    const bool is_good = static_cast<std::uint64_t>(value) < bound;
+    if (safe != nullptr) safe[i] = is_good ? value : 0;
+    if (!is_good && i < first) first = i;
+  }
+  first = block_fold(first, n, Smaller{});
+  if (threadIdx.x != 0 || first == n || report[0] >= 0) return;
+  std::int64_t offset[1];
+  where.locate(first, offset);
+  report[0] = number;
+  report[1] = first;
+  report[2] = index[offset[0]];
+}
+
 // What the kernels above found becomes the report, unless there is one. One thread.
 __global__ void report_kernel(const Int* index, StridedIndex<1> where, const unsigned long long* first, Int number,
                               Int* report) {
@@ -179,6 +204,9 @@ struct Distinct {
   }
 };
 
+// So few that one block is faster than three launches.
+constexpr std::int64_t kFewIndices = 4096;
+
 // The checked elements as a tensor of the index's shape.
 Tensor in_place_of(const Tensor& index, const Tensor& safe) {
   Strides strides = safe.strides();
@@ -200,10 +228,14 @@ Tensor check_index(const Tensor& index, std::int64_t size, bool make_safe, Raise
   }
   const Distinct distinct(index);
   const auto bound = static_cast<std::uint64_t>(size);
-  Tensor flag = engine::empty({1}, DType::int64, device);
-  auto* const first = reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag));
   Tensor safe = make_safe ? engine::empty(distinct.shape, DType::int64, device) : Tensor();
   const auto launch_check = [&](const Report& report) {
+    if (distinct.n <= kFewIndices)
+      return launch(over_blocks("check of indices", 1, device, distinct.n <= kThreads ? kThreads : 1024),
+                    check_few_kernel, p, distinct.where, distinct.n, bound,
+                    make_safe ? engine::mutable_ptr<Int>(safe) : nullptr, report.number, report.first);
+    Tensor flag = engine::empty({1}, DType::int64, device);
+    auto* const first = reinterpret_cast<unsigned long long*>(engine::mutable_ptr<Int>(flag));
     set_bytes(first, 0xff, sizeof(Int), device);
     Launch where = over_elements("check of indices", distinct.n, device);
     if (make_safe) {

@@ -1,6 +1,6 @@
 // Whole training steps on a GPU (forward, backward, stochastic gradient descent with momentum) of a perceptron, a small
 // convolutional network and five GRU layers: operation by operation, and recorded once with graph() and replayed. The same
-// steps in PyTorch are in peers/gpu_torch.py. The update is written with plain operations, so that it can be recorded.
+// steps in PyTorch are in peers/gpu_torch.py. The update is nn::sgd_step, which can be recorded.
 //
 // host_share: part of a step's time for which the host is busy. Below 1 the device never waits for the host.
 

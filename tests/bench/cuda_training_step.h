@@ -1,9 +1,12 @@
 #pragma once
 /// The training steps of the GPU's benchmarks.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
+#include <utility>
 #include <vector>
 
 #include "solvent/autodiff/transforms.h"
@@ -46,12 +49,12 @@ struct Step {
   Tensors operator()(const Tensors& state) const {
     const Tensors parameters(state.begin(), state.begin() + static_cast<std::ptrdiff_t>(count));
     const ValueAndGrad r = value_and_grad(loss, parameters);
-    Tensors next(2 * count + 1);
-    for (std::size_t i = 0; i < count; ++i) {
-      next[count + i] = state[count + i] * kMomentum + r.grads[i];
-      next[i] = state[i] - next[count + i] * kRate;
-    }
-    next.back() = r.value;
+    Tensors velocities(state.begin() + static_cast<std::ptrdiff_t>(count), state.end());
+    nn::SgdStep step =
+        nn::sgd_step(parameters, std::move(velocities), r.grads, {.learning_rate = kRate, .momentum = kMomentum});
+    Tensors next = std::move(step.parameters);
+    std::move(step.velocities.begin(), step.velocities.end(), std::back_inserter(next));
+    next.push_back(r.value);
     return next;
   }
 };

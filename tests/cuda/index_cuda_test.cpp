@@ -133,5 +133,30 @@ TEST_CASE("cuda: indices out of range are reported as on the CPU", "[cuda]") {
   CHECK(same_bits(one_hot(to(random_index({300}, 17, 102), kGpu), 17), one_hot(random_index({300}, 17, 102), 17)));
 }
 
+TEST_CASE("cuda: few and many indices report the first one out of range", "[cuda]") {
+  if (!has_cuda_test_device()) return;
+  // One block checks up to 4096.
+  for (const std::int64_t n : {1, 255, 256, 257, 4096, 4097, 20000}) {
+    for (const std::int64_t bad : {std::int64_t{0}, n / 2, n - 1}) {
+      std::vector<std::int64_t> values;
+      for (std::int64_t i = 0; i < n; ++i)
+        values.push_back(i < bad ? i % 9 : i == bad ? -3 : 9);  // later ones are bad, too
+      const Tensor index = from_vector(values, {n});
+      std::string text = "no error";
+      try {
+        (void)one_hot(to(index, kGpu), 9);
+        synchronize(kGpu);
+      } catch (const ValueError& e) {
+        text = e.what();
+      }
+      INFO(n);
+      CHECK(text.find("got index -3 at position " + std::to_string(bad) + " (") != std::string::npos);
+    }
+    const Tensor good = random_index({n}, 9, 103);
+    CHECK(same_bits(one_hot(to(good, kGpu), 9), one_hot(good, 9)));
+    synchronize(kGpu);
+  }
+}
+
 }  // namespace
 }  // namespace solvent::testing

@@ -5,10 +5,12 @@
 
 #include "solvent/core/error.h"
 #include "solvent/core/rng.h"
+#include "solvent/core/stream.h"
 #include "solvent/nn/nn.h"
 #include "solvent/ops/ops.h"
 #include "solvent/tests/cuda/cuda_device.h"
 #include "solvent/tests/cuda/optimizers.h"
+#include "solvent/tests/cuda/same_bits.h"
 #include "solvent/tests/support/catch.h"
 #include "solvent/tests/support/larger.h"
 
@@ -109,6 +111,51 @@ class Halve : public Optimizer {
     run(p, g, s, n);
   }
 };
+
+TEST_CASE("cuda sgd_step: equals the CPU's, outside of graphs and in one", "[cuda][streams]") {
+  if (!has_cuda_test_device()) return;
+  for (const DType dtype : {float32, float64}) {
+    const SgdOptions options{.learning_rate = 0.05, .momentum = 0.8, .weight_decay = 0.02, .nesterov = true};
+    const auto values_on = [dtype](Device device, std::uint64_t seed) {
+      Tensors values;
+      for (std::size_t i = 0; i < many_shapes().size(); ++i)
+        values.push_back(to(sample(seed + i, many_shapes()[i], dtype), device));
+      return values;
+    };
+    // What others hold stays: the kernel reads one place and writes another.
+    const Tensors parameters = values_on(kGpu, 1), velocities = values_on(kGpu, 500);
+    const Tensors grads = grads_on(kGpu, dtype, 1);
+    const SgdStep expected =
+        sgd_step(values_on(cpu_device, 1), values_on(cpu_device, 500), grads_on(cpu_device, dtype, 1), options);
+    const SgdStep apart = sgd_step(parameters, velocities, grads, options);
+    const SgdStep in_place = sgd_step(values_on(kGpu, 1), values_on(kGpu, 500), grads, options);
+    const std::size_t count = parameters.size();
+    Tensors all = parameters;
+    all.insert(all.end(), velocities.begin(), velocities.end());
+    all.insert(all.end(), grads.begin(), grads.end());
+    Tensors nothing;
+    for (const Tensor& t : all) nothing.push_back(zeros(t.shape(), {dtype, kGpu}));
+    Graph step = graph(
+        [&](const Tensors& in) {
+          const auto at = [&](std::size_t k) { return in.begin() + static_cast<std::ptrdiff_t>(k * count); };
+          SgdStep next = sgd_step({at(0), at(1)}, {at(1), at(2)}, {at(2), at(3)}, options);
+          next.parameters.insert(next.parameters.end(), next.velocities.begin(), next.velocities.end());
+          return next.parameters;
+        },
+        nothing);
+    const Tensors replayed = step(all);
+    for (std::size_t i = 0; i < count; ++i) {
+      INFO(i);
+      check_close(apart.parameters[i], expected.parameters[i], tolerance_of(dtype));
+      check_close(apart.velocities[i], expected.velocities[i], tolerance_of(dtype));
+      CHECK(testing::same_bits(in_place.parameters[i], apart.parameters[i]));
+      CHECK(testing::same_bits(in_place.velocities[i], apart.velocities[i]));
+      CHECK(testing::same_bits(replayed[i], apart.parameters[i]));
+      CHECK(testing::same_bits(replayed[count + i], apart.velocities[i]));
+      CHECK(testing::same_bits(parameters[i], sample(1 + i, many_shapes()[i], dtype)));
+    }
+  }
+}
 
 TEST_CASE("cuda optimizers: one without a kernel is updated by way of the host", "[cuda]") {
   if (!has_cuda_test_device()) return;

@@ -218,6 +218,56 @@ TEST_CASE("optimizers: a step that throws changes nothing", "[nn]") {
   CHECK(adam.steps() == 2);
 }
 
+TEST_CASE("sgd_step: the steps of Sgd as a function", "[nn]") {
+  for (const SgdOptions& options :
+       {SgdOptions{.learning_rate = 0.05, .momentum = 0.9, .weight_decay = 0.02},
+        SgdOptions{.learning_rate = 0.05, .momentum = 0.8, .nesterov = true}, SgdOptions{.learning_rate = 0.1}}) {
+    const Tensors start = {normal(Key(1), {40, 30}), normal(Key(2), {7})};
+    Slots params(start);
+    Sgd sgd(options);
+    Tensors values = start;
+    Tensors velocities;
+    if (options.momentum != 0) velocities = {zeros({40, 30}), zeros({7})};
+    for (std::uint64_t step = 0; step < 4; ++step) {
+      const Tensors grads = {transpose(normal(Key(10 + step), {30, 40}), 0, 1), normal(Key(20 + step), {7})};
+      sgd.step(params.list(), grads);
+      const Tensors old = values;  // somebody holds them: they stay
+      const std::vector<float> before = old[1].to_vector<float>();
+      SgdStep next = sgd_step(values, velocities, grads, options);
+      CHECK(old[1].to_vector<float>() == before);
+      values = std::move(next.parameters);
+      velocities = std::move(next.velocities);
+      for (std::size_t i = 0; i < 2; ++i) CHECK(identical(values[i], params.slots[i].value()));
+    }
+  }
+  Tensor mine = ones({3});
+  const void* const memory = mine.data<float>();
+  Tensors list;
+  list.push_back(std::move(mine));
+  const SgdStep in_place = sgd_step(std::move(list), {}, {ones({3})}, {.learning_rate = 1});
+  CHECK(in_place.parameters[0].data<float>() == memory);
+  CHECK(in_place.parameters[0].to_vector<float>() == std::vector<float>{0, 0, 0});
+}
+
+TEST_CASE("sgd_step: operands that do not fit are refused", "[nn]") {
+  const Tensors p = {ones({3}), ones({2})};
+  const SgdOptions with{.momentum = 0.9};
+  CHECK_ERROR(ShapeError, (void)sgd_step(p, {}, {ones({3})}, {}), "[sgd_step]", "2 parameters", "1 gradients");
+  CHECK_ERROR(ShapeError, (void)sgd_step(p, {}, p, with), "[sgd_step]", "0 velocities",
+              "no velocities without momentum");
+  CHECK_ERROR(ShapeError, (void)sgd_step(p, p, p, {}), "[sgd_step]", "2 velocities");
+  CHECK_ERROR(ShapeError, (void)sgd_step(p, {}, {ones({3}), ones({3})}, {}), "[sgd_step]", "parameter 1",
+              "float32(3,)");
+  CHECK_ERROR(ShapeError, (void)sgd_step(p, {ones({3}), ones({1})}, p, with), "[sgd_step]", "its velocity");
+  CHECK_ERROR(ShapeError, (void)sgd_step({Tensor()}, {}, {ones({1})}, {}), "[sgd_step]", "empty handle");
+  CHECK_ERROR(DtypeError, (void)sgd_step({ones({1})}, {}, {ones({1}, float64)}, {}), "[sgd_step]", "same dtype");
+  CHECK_ERROR(DtypeError, (void)sgd_step({ones({1}, int64)}, {}, {ones({1}, int64)}, {}), "[sgd_step]", "float64");
+  CHECK_ERROR(AutodiffError,
+              (void)grad([&](const Tensor& x) { return sum(sgd_step({x}, {}, {x}, {}).parameters[0]); }, ones({2})),
+              "[sgd_step]", "being differentiated");
+  CHECK_ERROR(ValueError, (void)sgd_step(p, {}, p, {.learning_rate = -1}), "learning rate -1");
+}
+
 TEST_CASE("optimizers: slots in use by value_and_grad are refused", "[nn]") {
   Linear layer(2, 1, Key(1));
   Sgd sgd;
