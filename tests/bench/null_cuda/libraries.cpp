@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "calls.h"
+#include "solvent/tests/bench/null_cuda/calls.h"
 
 #define NULL_CALL(name)                                   \
   int name() {                                            \

@@ -13,7 +13,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "calls.h"
+#include "solvent/tests/bench/null_cuda/calls.h"
 
 namespace solvent::null_cuda {
 namespace {
