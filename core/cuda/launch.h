@@ -63,12 +63,20 @@ inline Launch over_elements(const char* name, std::int64_t n, Device device, std
       .grid = dim3(static_cast<unsigned>(std::clamp<std::int64_t>(blocks, 1, std::min(most, std::int64_t{1} << 30))))};
 }
 
-/// One block per item (row, matrix, sequence), with grid-stride where there are more than 2^20: kernels loop
+/// Blocks that over_blocks() launches at most. The emulator's SOLVENT_EMULATOR_BLOCKS lowers it, so that blocks take turns in
+/// tests too.
+#if SOLVENT_CUDA_EMULATED
+inline std::int64_t most_blocks() { return emulator::most_blocks(); }
+#else
+constexpr std::int64_t most_blocks() { return std::int64_t{1} << 20; }
+#endif
+
+/// One block per item (row, matrix, sequence), with grid-stride where there are more than most_blocks(): kernels loop
 /// `for (item = blockIdx.x; item < items; item += gridDim.x)`.
 inline Launch over_blocks(const char* name, std::int64_t items, Device device, unsigned threads = kThreads) {
   return {.name = name,
           .device = device,
-          .grid = dim3(static_cast<unsigned>(std::clamp<std::int64_t>(items, 1, std::int64_t{1} << 20))),
+          .grid = dim3(static_cast<unsigned>(std::clamp<std::int64_t>(items, 1, most_blocks()))),
           .block = dim3(threads),
           .barriers = true};
 }

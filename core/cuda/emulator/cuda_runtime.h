@@ -82,6 +82,9 @@ inline void touch_atomically(const void*, std::size_t) {}
 /// This thread's lane.
 int lane();
 
+/// SOLVENT_EMULATOR_BLOCKS, the blocks of launches that are made for items, which then take turns; 2^20 without it.
+std::int64_t most_blocks();
+
 /// Does `work` now, or adds it to the graph that the stream is being recorded into: what every call on a stream goes through.
 void submit(CUstream_st* stream, std::function<void()> work);
 

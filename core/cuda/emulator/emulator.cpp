@@ -461,6 +461,11 @@ void do_all_late() {
 
 }  // namespace
 
+std::int64_t solvent::cuda::emulator::most_blocks() {
+  static const std::size_t most = setting("SOLVENT_EMULATOR_BLOCKS", std::size_t{1} << 20);
+  return std::max<std::int64_t>(static_cast<std::int64_t>(most), 1);
+}
+
 void solvent::cuda::emulator::submit(cudaStream_t stream, std::function<void()> work) {
   if (stream != nullptr && stream->recording) {
     stream->recording->push_back(std::move(work));
