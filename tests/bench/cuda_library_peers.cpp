@@ -18,7 +18,8 @@
 
 #include "solvent/tests/bench/cuda_cub_peers.h"
 #endif
-#if SOLVENT_WITH_CUDNN
+#define HAS_CUDNN_PEER (SOLVENT_WITH_CUDNN && !SOLVENT_CUDA_EMULATED)
+#if HAS_CUDNN_PEER
 #include <cudnn.h>
 #endif
 
@@ -132,7 +133,7 @@ std::string peer_versions() {
   int cublas_version = 0;
   check_cublas(cublasGetVersion(cublas(), &cublas_version));
   std::string text = fmt::format("cuBLAS {}, CUB {}", cublas_version, cub_version());
-#if SOLVENT_WITH_CUDNN
+#if HAS_CUDNN_PEER
   text += fmt::format(", cuDNN {}", cudnnGetVersion());
 #else
   text += ", built without cuDNN";
@@ -142,7 +143,7 @@ std::string peer_versions() {
 
 #endif
 
-#if !SOLVENT_WITH_CUDNN
+#if !HAS_CUDNN_PEER
 
 PeerResult cudnn_peer(const ConvCase&, ConvPass, bool, const Tensor&, const Tensor&, const Shape&, double) {
   return {};
