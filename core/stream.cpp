@@ -87,8 +87,8 @@ struct Graph::State {
   State(Device d, Function f) : device(d), stream(d), function(std::move(f)) {}
 
   Device device;
-  Stream
-      stream;  // recorded; all memory of the graph belongs to it, so nobody else gets that memory while the graph lives
+  // Recorded. All memory of the graph belongs to it, so nobody else gets that memory while the graph lives.
+  Stream stream;
   Function function;
   Tensors inputs;   // read by the recorded work
   Tensors outputs;  // written by it

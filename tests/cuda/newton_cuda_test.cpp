@@ -30,13 +30,13 @@ bool ran_fused(const Solution& s) { return s.stats.linear_solves == 0; }
 
 double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item(); }
 
-/// Both paths to a tight tolerance.
+/// Both paths to a tight tolerance, but in float32 not one that the rounding of a residual decides.
 void check_case(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dtype,
                 nn::RecurrentInit init = nn::RecurrentInit::equinox) {
   INFO("n " << n << " T " << steps << " B " << batch << " " << to_string(dtype));
   const Problem p = testing::gru_problem(n, steps, batch, dtype, 1.0, init);
   Options options;
-  options.termination.atol = dtype == float32 ? 3e-6 : 1e-12;
+  options.termination.atol = dtype == float32 ? 1e-5 : 1e-12;
   options.termination.rtol = 0;
   const Solution expected = solve(p, Deer{}, false, options), got = solve(p, Deer{}, true, options);
   REQUIRE(ran_fused(got));
@@ -44,12 +44,8 @@ void check_case(std::int64_t n, std::int64_t steps, std::int64_t batch, DType dt
   CHECK(got.ok());
   CHECK(got.value.device() == kGpu);
   CHECK(largest_difference(got.value, expected.value) < (dtype == float32 ? 2e-5 : 1e-11));
-  // In float32 the tolerance is near the rounding of a residual, which may end a solve one step earlier or later.
-  const std::int64_t slack = dtype == float32 ? 1 : 0;
-  REQUIRE(got.stats.steps_per_item.size() == expected.stats.steps_per_item.size());
-  for (std::size_t i = 0; i < got.stats.steps_per_item.size(); ++i)
-    CHECK(std::abs(got.stats.steps_per_item[i] - expected.stats.steps_per_item[i]) <= slack);
-  CHECK(std::abs(got.stats.best_step - expected.stats.best_step) <= slack);
+  CHECK(got.stats.steps_per_item == expected.stats.steps_per_item);
+  CHECK(got.stats.best_step == expected.stats.best_step);
   CHECK(got.max_steps == expected.max_steps);
   // The certificate is the defect of the states that were returned, up to the rounding of the two evaluations.
   const double defect = max(abs(sequence_residual(p.cell, got.value, p.h0, p.xs, p.theta))).item();
